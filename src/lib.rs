@@ -1,8 +1,8 @@
 //! `lowtide` warns people before their DigiCert CertCentral funds run out.
 //!
 //! The path of one reading: `poll → evaluate → transition → suppress → enqueue → save → deliver`. [`polling::poller`] reads
-//! an account, [`alerting::process`] evaluates the readings and queues events in [`alerting::state`], [`state`] saves, and
-//! [`notify::delivery`] delivers.
+//! an account, [`alerting::decide`] evaluates the readings and decides the transitions, [`alerting::commit`] suppresses and
+//! enqueues the events in [`alerting::state`], [`state`] saves, and [`notify::delivery`] delivers.
 //!
 //! - [`domain`]: the types that everything else speaks in; pure.
 //! - [`alerting`]: from readings to queued events; pure.

@@ -1,7 +1,7 @@
-//! What runs by one configuration: built as a whole, started as a whole, ended between two cycles.
+//! Everything that runs with one configuration: prepared as a whole, started as a whole, stopped between two cycles.
 //!
-//! What outlives a reload is not its own: the book, the board, what is [`CarriedOver`] of accounts that stay, and sends
-//! that run, which nothing waits for.
+//! The store and the registry outlive a reload. So do the resources in [`CarriedOver`] and sends in progress, which no other
+//! notifier waits for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::discriminant;
@@ -14,11 +14,12 @@ use anyhow::Context as _;
 use futures_util::future::join_all;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use url::Url;
 
-use super::{
-    AccountResources, DELIVERY_SHUTDOWN_TIMEOUT, build_pollers_reusing, build_routes, forget_unconfigured, http_client,
-};
+use super::build::{AccountResources, build_pollers_reusing, build_routes, http_client};
+use super::{DELIVERY_SHUTDOWN_TIMEOUT, forget_unconfigured};
 use crate::alerting::policy::{AccountPolicy, DivisionScope};
 use crate::alerting::state::State;
 use crate::config::{Config, Heartbeat, NotifierConfig};
@@ -31,54 +32,58 @@ use crate::polling::reports;
 use crate::polling::reports::ReportPlan;
 use crate::polling::schedule::Schedule;
 use crate::polling::scheduler;
-use crate::polling::scheduler::{CronJobs, Halt};
+use crate::polling::scheduler::CronJobs;
 use crate::state::StateStore;
-use crate::status::control::Registry;
 use crate::status::heartbeat::HeartbeatTarget;
 use crate::status::http;
 use crate::status::http::HttpServer;
+use crate::status::registry::Registry;
 use crate::util::clock::Clock;
 use crate::util::secret::Redactor;
+use crate::util::shutdown::StagedShutdown;
 
-/// How long a running cycle may take when the next configuration waits for it. Then it is begun anew.
+/// Time that a running cycle gets to finish at a reload. After that it is abandoned, and starts again with the new
+/// configuration.
 const CYCLE_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What every generation uses.
+/// Handles that every generation uses.
 pub(super) struct AppContext {
     pub(super) store: Arc<StateStore>,
     pub(super) registry: Arc<Registry>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) jobs: CronJobs,
-    /// Who is told that the service is awake.
+    /// Target of the heartbeat; `None` while none is configured.
     pub(super) heartbeat: watch::Sender<Option<HeartbeatTarget>>,
+    /// Cancelled when the service ends, for whatever reason. Every task ends then.
+    pub(super) shutdown: CancellationToken,
 }
 
-/// What a reload forgets only with the account that it belongs to.
+/// Resources that survive a reload as long as their account or notifier stays configured.
 #[derive(Default)]
 pub(super) struct CarriedOver {
     pub(super) resources: AccountResources,
     pub(super) http: Option<HttpServer>,
     pollers: BTreeMap<Name, CarriedPoller>,
-    /// Sends that still ran when their workers were stopped. That of a notifier that left stays here to its end.
+    /// Sends in progress when their workers were stopped. The send of a removed notifier stays here until it ends.
     sending: BTreeMap<Name, RunningSend>,
-    /// The pauses of notifiers after failures, and by which configuration these send.
+    /// Retry pauses of notifiers after failures, with the configuration that they apply to.
     pauses: BTreeMap<Name, (NotifierConfig, RetryPauses)>,
 }
 
-/// What an account's cycles remember, and of what.
+/// State of an account's poller, with the settings that it is valid for.
 struct CarriedPoller {
     base_url: Url,
     scope: DivisionScope,
     poller_state: Arc<Mutex<PollerState>>,
 }
 
-/// Everything that can fail about a configuration, done; nothing of it runs yet.
+/// A configuration after every step that can fail. Nothing of it runs yet.
 pub(super) struct PreparedConfig {
     pub(super) config: Config,
     pollers: Vec<Arc<Poller>>,
     routes: BTreeMap<Name, Route>,
     resources: AccountResources,
-    /// Where it will answer, if that is not where it answers now.
+    /// Bound listener of the HTTP server, if its address changes.
     listener: Option<TcpListener>,
     heartbeat: Option<HeartbeatTarget>,
 }
@@ -103,32 +108,35 @@ fn heartbeat_target(config: &Heartbeat) -> anyhow::Result<HeartbeatTarget> {
     Ok(HeartbeatTarget { url: config.url.clone(), interval: config.every, http })
 }
 
-/// The address that is new, taken.
+/// Binds the HTTP address if it differs from that of the running server.
 fn bind_listener(config: &Config, running: Option<&HttpServer>) -> anyhow::Result<Option<TcpListener>> {
-    let Some(http) = config.http.as_ref().filter(|http| running.is_none_or(|it| it.listen != http.listen)) else {
+    let Some(http) = config.http.as_ref().filter(|http| running.is_none_or(|server| server.listen != http.listen))
+    else {
         return Ok(None);
     };
-    let own = running.is_some_and(|it| it.listen.port() == http.listen.port());
-    let what = if own { "this service has the port: restart it, or choose another" } else { "choose another address" };
+    let own = running.is_some_and(|server| server.listen.port() == http.listen.port());
+    let advice =
+        if own { "this service uses the port: restart it, or choose another" } else { "choose another address" };
     let bound = http::bind(http.listen);
-    bound.map(Some).with_context(|| format!("http.listen: {} cannot be listened on ({what})", http.listen))
+    bound.map(Some).with_context(|| format!("http.listen: {} cannot be listened on ({advice})", http.listen))
 }
 
-/// The running tasks of one configuration.
+/// Running tasks of one configuration.
 pub(super) struct Generation {
-    cycles: JoinSet<()>,
+    cycles: TaskTracker,
+    cycle_shutdown: StagedShutdown,
     notifiers: BTreeMap<Name, NotifierConfig>,
     workers: JoinSet<(Name, StoppedWorker)>,
-    /// Workers that have been stopped.
+    /// Workers that have stopped.
     stopped: BTreeMap<Name, StoppedWorker>,
-    /// Reports, and what keeps ledgers and orders fresh.
-    others: JoinSet<()>,
-    halt: watch::Sender<Halt>,
-    no_more_sends: watch::Sender<bool>,
+    /// Tasks that send reports and refresh ledgers and orders.
+    others: TaskTracker,
+    /// Stops workers, reports and refreshers.
+    delivery_shutdown: CancellationToken,
 }
 
 impl Generation {
-    /// Takes over: forgets what is no longer configured, then lets cycles and sends begin.
+    /// Starts a prepared configuration: drops everything that is no longer configured, then spawns workers and cycles.
     pub(super) async fn start(prepared: PreparedConfig, context: &AppContext, carried_over: &mut CarriedOver) -> Self {
         let PreparedConfig { config, pollers, routes, resources, listener, heartbeat } = prepared;
         forget_unconfigured(&context.store, &pollers, &routes, context.clock.now()).await;
@@ -137,21 +145,21 @@ impl Generation {
         carried_over.resources = resources;
         carried_over.update_http_server(&config, listener, context);
         context.heartbeat.send_replace(heartbeat);
-        let (no_more_sends, sends_end) = watch::channel(false);
-        let (halt, halted) = watch::channel(Halt::No);
+        let cycle_shutdown = StagedShutdown::child_of(&context.shutdown);
+        let delivery_shutdown = context.shutdown.child_token();
         let quiet = routes.iter().filter_map(|(name, route)| Some((name.clone(), route.quiet_hours.clone()?)));
         context.registry.set_quiet_hours(quiet.collect());
-        let workers = spawn_workers(routes, &config.notifiers, context, carried_over, &sends_end);
-        let mut others = JoinSet::new();
-        spawn_reports(&config, context, &sends_end, &mut others).await;
+        let workers = spawn_workers(routes, &config.notifiers, context, carried_over, &delivery_shutdown);
+        let others = TaskTracker::new();
+        spawn_reports(&config, context, &delivery_shutdown, &others).await;
         let mut carried_pollers = BTreeMap::new();
-        let mut cycles = JoinSet::new();
+        let cycles = TaskTracker::new();
         for poller in pollers {
             let policy = &poller.policy;
             let Some(account) = config.accounts.get(&policy.account) else { continue };
             let cache = DiskCache::new(history_folder(&config.state), &policy.account, account.base_url.as_str());
             if let Some(refresher) = poller.refresher(Some(cache)) {
-                others.spawn(refresher.run(sends_end.clone()));
+                others.spawn(refresher.run(delivery_shutdown.clone()));
             }
             let poller_state = carried_over.poller_state(policy, &account.base_url);
             let (base_url, scope) = (account.base_url.clone(), policy.scope.clone());
@@ -164,23 +172,24 @@ impl Generation {
                 poller_state,
                 account.schedule.clone(),
                 context.clone_handles(),
-                halted.clone(),
+                cycle_shutdown.clone(),
             ));
         }
         carried_over.pollers = carried_pollers;
-        let notifiers = config.notifiers;
-        Self { cycles, notifiers, workers, stopped: BTreeMap::new(), others, halt, no_more_sends }
+        cycles.close();
+        others.close();
+        let (notifiers, stopped) = (config.notifiers, BTreeMap::new());
+        Self { cycles, cycle_shutdown, notifiers, workers, stopped, others, delivery_shutdown }
     }
 
-    /// Ends between two cycles; messages are sent meanwhile. A send that runs goes on: the next worker of its notifier
-    /// marks it, and nobody else waits for it.
+    /// Stops between two cycles; messages are sent meanwhile. A send in progress continues: the next worker of its notifier
+    /// records its outcome, and no other notifier waits for it.
     pub(super) async fn stop_between_cycles(&mut self, carried_over: &mut CarriedOver) {
-        let _ = self.halt.send(Halt::AfterThis);
-        let last = async { while self.cycles.join_next().await.is_some() {} };
-        if tokio::time::timeout(CYCLE_SHUTDOWN_TIMEOUT, last).await.is_err() {
+        self.cycle_shutdown.begin();
+        if tokio::time::timeout(CYCLE_SHUTDOWN_TIMEOUT, self.cycles.wait()).await.is_err() {
             tracing::info!("a cycle still runs after ten seconds: it is begun anew with the new configuration");
-            let _ = self.halt.send(Halt::Now);
-            while self.cycles.join_next().await.is_some() {}
+            self.cycle_shutdown.abandon();
+            self.cycles.wait().await;
         }
         self.stop_workers().await;
         carried_over.sending.retain(|_, sending| !sending.has_ended());
@@ -191,32 +200,32 @@ impl Generation {
         }
     }
 
-    /// Ends for good: cycles at once; running sends get ten seconds.
+    /// Stops for shutdown: cycles at once, sends after [`DELIVERY_SHUTDOWN_TIMEOUT`] at the latest.
     pub(super) async fn stop(mut self, carried_over: &mut CarriedOver) {
-        let _ = self.halt.send(Halt::Now);
+        self.cycle_shutdown.abandon();
         let all = async {
-            while self.cycles.join_next().await.is_some() {}
+            self.cycles.wait().await;
             self.stop_workers().await;
             let marked = std::mem::take(&mut self.stopped).into_values().map(StoppedWorker::finish);
             let unmarked = carried_over.sending.values_mut().map(RunningSend::ended);
             tokio::join!(join_all(marked), join_all(unmarked));
         };
         if tokio::time::timeout(DELIVERY_SHUTDOWN_TIMEOUT, all).await.is_err() {
-            tracing::warn!("a send still runs after ten seconds: it is abandoned and stays owed");
+            tracing::warn!("a send still runs after ten seconds: abandoned; its notifications stay pending");
         }
     }
 
-    /// Stops whatever sends or has something sent, without a wait for sends that run.
+    /// Stops workers, reports and refreshers without waiting for sends in progress.
     async fn stop_workers(&mut self) {
-        let _ = self.no_more_sends.send(true); // everybody who listens may have ended already
-        while self.others.join_next().await.is_some() {}
+        self.delivery_shutdown.cancel();
+        self.others.wait().await;
         while let Some(joined) = self.workers.join_next().await {
             self.stopped.extend(joined); // a worker that panicked leaves nothing
         }
     }
 }
 
-/// Returns the folder of the history cache, beside the state file. Deleting it only makes the next start slower.
+/// Returns the folder of the history cache, beside the state. Its loss costs only the time to read it again.
 fn history_folder(state: &Path) -> PathBuf {
     let mut name = state.file_name().unwrap_or_default().to_owned();
     name.push(".history");
@@ -232,12 +241,13 @@ impl AppContext {
             clock: Arc::clone(&self.clock),
             jobs: self.jobs.clone(),
             heartbeat: self.heartbeat.clone(),
+            shutdown: self.shutdown.clone(),
         }
     }
 }
 
 impl CarriedOver {
-    /// Answers over HTTP as configured from now on.
+    /// Starts, stops or updates the HTTP server as configured.
     fn update_http_server(&mut self, config: &Config, listener: Option<TcpListener>, context: &AppContext) {
         let Some(configured) = &config.http else {
             self.http = None;
@@ -259,39 +269,40 @@ impl CarriedOver {
         }
     }
 
-    /// What an account that stays remembers of its divisions; of another place, or read in another way, it is
-    /// worthless.
+    /// Returns the poller state of an account that stays. With another base URL or kind of scope it starts empty.
     fn poller_state(&self, policy: &AccountPolicy, base_url: &Url) -> Arc<Mutex<PollerState>> {
-        let same =
-            |it: &&CarriedPoller| it.base_url == *base_url && discriminant(&it.scope) == discriminant(&policy.scope);
+        let same = |poller: &&CarriedPoller| {
+            poller.base_url == *base_url && discriminant(&poller.scope) == discriminant(&policy.scope)
+        };
         let known = self.pollers.get(&policy.account).filter(same);
-        known.map_or_else(Arc::default, |it| Arc::clone(&it.poller_state))
+        known.map_or_else(Arc::default, |poller| Arc::clone(&poller.poller_state))
     }
 }
 
-/// One worker a notifier. It begins with the send that its predecessor left running, so that there are never two at
-/// once, and with its pauses, unless it sends in another way now.
+/// Spawns one worker for each notifier. A worker takes over the send in progress of its predecessor, so that there are never
+/// two at once, and its retry pauses, unless the notifier now sends in another way.
 fn spawn_workers(
     routes: BTreeMap<Name, Route>,
     notifiers: &BTreeMap<Name, NotifierConfig>,
     context: &AppContext,
     carried_over: &mut CarriedOver,
-    stopped: &watch::Receiver<bool>,
+    shutdown: &CancellationToken,
 ) -> JoinSet<(Name, StoppedWorker)> {
-    let everyone: BTreeSet<Name> = routes.keys().cloned().collect();
+    let all_notifiers: BTreeSet<Name> = routes.keys().cloned().collect();
     let mut pauses = std::mem::take(&mut carried_over.pauses);
     let mut tasks = JoinSet::new();
     for (name, route) in routes {
         let registry = Arc::clone(&context.registry);
         let counter = Arc::new(move |name: &Name, outcome: DeliveryOutcome| registry.count_delivery(name, outcome));
         let (store, clock) = (Arc::clone(&context.store), Arc::clone(&context.clock));
-        let worker = DeliveryWorker::new(name.clone(), route, everyone.clone(), store, clock).with_counter(counter);
+        let worker =
+            DeliveryWorker::new(name.clone(), route, all_notifiers.clone(), store, clock).with_counter(counter);
         let same =
             pauses.remove(&name).filter(|(before, _)| notifiers.get(&name).is_some_and(|now| now.sends_as(before)));
         let worker =
             worker.with_running_send(carried_over.sending.remove(&name)).with_pauses(same.map(|(_, pauses)| pauses));
-        let stopped = stopped.clone();
-        tasks.spawn(async move { (name, worker.run_until_stopped(stopped).await) });
+        let shutdown = shutdown.clone();
+        tasks.spawn(async move { (name, worker.run_until_stopped(shutdown).await) });
     }
     for notifier in carried_over.sending.keys() {
         tracing::info!(%notifier, "a send of a notifier that is no longer configured still runs: it is finished");
@@ -299,13 +310,8 @@ fn spawn_workers(
     tasks
 }
 
-/// Reports end with the sends. What is remembered of reports that left the configuration goes.
-async fn spawn_reports(
-    config: &Config,
-    context: &AppContext,
-    stopped: &watch::Receiver<bool>,
-    tasks: &mut JoinSet<()>,
-) {
+/// Spawns a task for each report and forgets reports that left the configuration.
+async fn spawn_reports(config: &Config, context: &AppContext, shutdown: &CancellationToken, tasks: &TaskTracker) {
     let forget = |state: &mut State| {
         let before = state.reports.len();
         state.reports.retain(|name, _| config.reports.contains_key(name));
@@ -318,7 +324,7 @@ async fn spawn_reports(
         let (schedule, notify) = (report.schedule.clone(), report.notify.clone());
         let plan = ReportPlan { name: name.clone(), schedule, notify, silences: Arc::clone(&silences) };
         let AppContext { store, registry, clock, .. } = context.clone_handles();
-        tasks.spawn(reports::run(plan, Arc::clone(&accounts), registry, store, clock, stopped.clone()));
+        tasks.spawn(reports::run(plan, Arc::clone(&accounts), registry, store, clock, shutdown.clone()));
     }
 }
 
@@ -327,7 +333,7 @@ async fn run_account(
     poller_state: Arc<Mutex<PollerState>>,
     schedule: Schedule,
     context: AppContext,
-    halted: watch::Receiver<Halt>,
+    shutdown: StagedShutdown,
 ) {
     let AppContext { store, registry, clock, jobs, .. } = context;
     let account = &poller.policy.account;
@@ -344,5 +350,5 @@ async fn run_account(
         }
     };
     let record_timing = |timing| registry.record_timing(account, timing);
-    scheduler::run(account.clone(), schedule.clone(), jobs, Arc::clone(&clock), halted, cycle, record_timing).await;
+    scheduler::run(account.clone(), schedule.clone(), jobs, Arc::clone(&clock), shutdown, cycle, record_timing).await;
 }

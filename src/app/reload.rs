@@ -1,6 +1,6 @@
-//! When a running service reads its configuration again, and what comes of it.
+//! Decides when a running service reads its configuration again: on a signal, or when one of its files is saved.
 //!
-//! A signal, or a file of the configuration that was saved. It only tells what was read: it swaps nothing.
+//! Only reads and compares; the caller switches to the new configuration.
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -12,72 +12,73 @@ use tokio::sync::oneshot;
 
 use crate::config::{self, Environment, Loaded, Sources, Stamps};
 
-/// The pause between two looks at the files.
+/// Interval at which the files are checked.
 const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(4);
-/// The pause before a thread is tried again, where none is to be had.
+/// Pause before another attempt to create the thread that checks the files.
 const THREAD_RETRY_PAUSE: Duration = Duration::from_secs(60);
-/// The pause before the next look at a file that is being written.
+/// Time that a changed file must stay the same before it is read.
 const FILE_SETTLE_PAUSE: Duration = Duration::from_secs(1);
 
-/// Where a running service's configuration came from, and comes from again.
+/// Source of a running service's configuration, with what is in use, refused and watched.
 pub struct ConfigSource {
     file: PathBuf,
     environment: Environment,
     hangup: Signal,
-    /// What the configuration in use was read from.
+    /// Sources of the configuration in use.
     running: Sources,
-    /// What a refused one was read from, if the last one was refused.
+    /// Sources of the configuration read last, if it was refused.
     refused: Option<Sources>,
-    /// The files to look at, as they were before they were last read.
+    /// Files that are checked for changes.
     watched: Sources,
+    /// Stamps of the watched files from before they were last read.
     stamps: Stamps,
 }
 
-/// Who wants it to be read again.
+/// Reason to read the configuration again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReloadTrigger {
-    /// Somebody sent SIGHUP: it is read and reported on, changed or not.
+    /// SIGHUP. The result is reported even if nothing has changed.
     Signal,
-    /// A file was saved: only what differs is worth a word.
+    /// A saved file. Nothing is reported if its content is the same.
     FileSaved,
 }
 
-/// What was read, as far as it is news.
+/// Result of reading the configuration again.
 pub(super) enum ReloadOutcome {
-    /// What is in use already. `recovered`: the one before was refused.
+    /// The configuration in use. `recovered` is set if the previous read was refused.
     Unchanged { recovered: bool },
-    /// What was refused already.
+    /// The configuration that was refused before.
     StillRefused,
-    /// Something to use or to refuse.
+    /// A configuration to use or to refuse.
     Candidate(Box<Loaded>),
 }
 
 impl ConfigSource {
-    /// The configuration in use was read from `running`. `hangup` asks for it to be read again.
+    /// Creates the source of a configuration that was read from `running`. `hangup` triggers a reload.
     pub fn new(file: PathBuf, environment: Environment, running: Sources, hangup: Signal) -> Self {
-        // Without stamps the first look finds a difference: what was saved since the reading is noticed.
+        // Without stamps the first check finds a difference, so a save since the configuration was read is noticed.
         let stamps = Stamps::default();
-        Self { file, environment, hangup, watched: running.clone(), running, refused: None, stamps: stamps }
+        Self { file, environment, hangup, watched: running.clone(), running, refused: None, stamps }
     }
 
-    /// Waits until it should be read again.
+    /// Waits for a reason to read the configuration again.
     pub(super) async fn wait_for_trigger(&mut self) -> ReloadTrigger {
         loop {
             let (notify, saved) = oneshot::channel();
-            // Dropped with this wait, whoever asks first: the thread ends then.
+            // Dropped at the end of this wait, whatever ended it; the thread then ends too.
             let (waiting, cancelled) = mpsc::channel();
             let (watched, stamps) = (self.watched.clone(), self.stamps.clone());
             let watch_files = move || {
                 if await_saved(&watched, &stamps, &cancelled) {
-                    let _ = notify.send(()); // nobody waits any more: somebody else asked
+                    let _ = notify.send(()); // fails if another trigger ended the wait
                 }
             };
             let watcher = std::thread::Builder::new().name("files".to_owned()).spawn(watch_files);
             if let Err(error) = &watcher {
-                tracing::warn!(%error, "saved files are not noticed for a minute: a SIGHUP has the configuration read again");
+                tracing::warn!(%error, "saved files are not noticed for a minute: SIGHUP reloads the configuration");
             }
             tokio::select! {
-                _ = self.hangup.recv() => return ReloadTrigger::Signal, // it never ends
+                _ = self.hangup.recv() => return ReloadTrigger::Signal, // the stream never ends
                 Ok(()) = saved => return ReloadTrigger::FileSaved,
                 () = tokio::time::sleep(THREAD_RETRY_PAUSE), if watcher.is_err() => {}
             }
@@ -85,7 +86,8 @@ impl ConfigSource {
         }
     }
 
-    /// Reads it. A file that changes meanwhile is seen at the next look, because its stamp is older than its content.
+    /// Reads the configuration. A file that changes meanwhile is noticed at the next check, because its stamp is older than its
+    /// content.
     pub(super) async fn read(&mut self, trigger: ReloadTrigger) -> ReloadOutcome {
         let before = self.read_stamps().await;
         let (file, environment) = (self.file.clone(), self.environment.clone());
@@ -105,27 +107,27 @@ impl ConfigSource {
         ReloadOutcome::Candidate(Box::new(loaded))
     }
 
-    /// What was read last is in use now.
+    /// Records that the configuration read last is now in use.
     pub(super) fn mark_in_use(&mut self) {
         self.running = self.watched.clone();
         self.refused = None;
     }
 
-    /// What was read last cannot be used.
+    /// Records that the configuration read last was refused.
     pub(super) fn mark_refused(&mut self) {
         self.refused = Some(self.watched.clone());
     }
 
-    /// A disk that hangs keeps only this from going on.
+    /// Reads the stamps on a blocking thread, so that a disk that hangs stops only the reload.
     async fn read_stamps(&self) -> Stamps {
         let watched = self.watched.clone();
         tokio::task::spawn_blocking(move || watched.stamps()).await.unwrap_or_default()
     }
 }
 
-/// Looks at files until one was saved (`true`) or nobody waits any more, on a thread of its own: a look is a wake of this
-/// thread and no more, and a disk that hangs keeps only this from going on. A file that is being written is left alone until
-/// it rests for a whole look: half a configuration could be a valid one.
+/// Checks the files until one is saved (returns `true`) or the wait is cancelled. Runs on a thread of its own: a check wakes only
+/// this thread, and a disk that hangs blocks only this thread. A changed file is reported once it has stayed the same for
+/// [`FILE_SETTLE_PAUSE`]: a partly written configuration could be valid.
 fn await_saved(watched: &Sources, stamps: &Stamps, cancelled: &mpsc::Receiver<Infallible>) -> bool {
     let mut changing = None;
     loop {

@@ -261,8 +261,8 @@ impl CertCentralClient {
         let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
         let body = http_client::read_body(response).await;
         if !status.is_success() {
-            // The status is sufficient, even if the body cannot be read.
-            let body = body.unwrap_or_default().bytes;
+            // The status is sufficient if the body cannot be read, or is too long to be an error message.
+            let body = body.ok().filter(|body| !body.truncated).unwrap_or_default().bytes;
             let error = response::refusal(endpoint, status, &url, &headers, &body, &self.redactor);
             let may_pause = matches!(error.kind, ReadErrorKind::Server | ReadErrorKind::RateLimited);
             let pause =

@@ -169,7 +169,7 @@ fn unknown(output: CheckOutputFormat, why: &str) -> Exit {
     match output {
         CheckOutputFormat::Plugin => print_line!("LOWTIDE UNKNOWN - {why}"),
         CheckOutputFormat::Json => {
-            print_json(&serde_json::json!({ "level": "unknown", "results": [], "notes": [why] }))
+            print_json(&serde_json::json!({ "level": "unknown", "results": [], "notes": [why] }));
         }
         CheckOutputFormat::Text => {}
     }

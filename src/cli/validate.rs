@@ -86,8 +86,12 @@ fn print_text(context: &CommandContext, outcome: &ValidationReport) {
     for OnlineResult { account, good_readings, failures, suggestions } in outcome.online.iter().flatten() {
         let result = if failures.is_empty() { count(*good_readings, "good reading") } else { "FAILED".to_owned() };
         print_line!("{}: {result}", clean(account));
-        failures.iter().for_each(|failure| print_line!("  {}", clean(failure)));
-        suggestions.iter().for_each(|suggestion| print_line!("  suggestion: {}", clean(suggestion)));
+        for failure in failures {
+            print_line!("  {}", clean(failure));
+        }
+        for suggestion in suggestions {
+            print_line!("  suggestion: {}", clean(suggestion));
+        }
     }
     let file = context.file.display();
     let warnings = match outcome.warnings.len() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::NaiveDate;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::disk_worker::DiskCacheWorker;
 use super::listing::OrderListing;
@@ -79,13 +79,10 @@ impl Refresher {
         }
     }
 
-    /// Runs until `stopped` is true or its sender is dropped. The request in progress is abandoned; order ends read so
+    /// Runs until `shutdown` is cancelled. The request in progress is abandoned; order ends read so
     /// far are saved for the next start.
-    pub async fn run(mut self, mut stopped: watch::Receiver<bool>) {
-        tokio::select! {
-            () = self.work() => {}
-            _ = stopped.wait_for(|stopped| *stopped) => {}
-        }
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        shutdown.run_until_cancelled(self.work()).await;
         if self.ends_unsaved > 0 {
             let _ = tokio::time::timeout(FINAL_SAVE_TIMEOUT, self.save_ends()).await; // unsaved ends are read again
         }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 use rust_decimal::Decimal;
 
@@ -139,9 +140,8 @@ impl Poller {
             return;
         }
         history.cache.request_shared(&needed, &watched_funds(policy, divisions, &funds));
-        let (_running, stopped) = tokio::sync::watch::channel(false);
         tokio::select! {
-            () = history.refresher(policy, &self.clock, None).run(stopped) => {}
+            () = history.refresher(policy, &self.clock, None).run(CancellationToken::new()) => {}
             () = history.cache.wait_until_settled(&needed, COMMAND_HISTORY_TIMEOUT) => {}
         }
         let forecaster = FundForecaster { policy, history, readings: divisions, now: self.clock.now() };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 use crate::alerting::policy::AccountPolicy;
 use crate::alerting::readings::DivisionReading;
@@ -74,8 +75,7 @@ impl Poller {
         let funds = funds(readings, needs);
         let needed = division_ids(readings, &funds);
         history.cache.request_shared(&needed, &watched_funds(&self.policy, readings, &funds));
-        let (_running, stopped) = tokio::sync::watch::channel(false);
-        let refresher = history.refresher(&self.policy, &self.clock, None).run(stopped);
+        let refresher = history.refresher(&self.policy, &self.clock, None).run(CancellationToken::new());
         tokio::pin!(refresher);
         for _ in 0..BACKTEST_HISTORY_TIMEOUT.as_millis() / PROGRESS_INTERVAL.as_millis() {
             let settled = history.cache.wait_until_settled(&needed, BACKTEST_HISTORY_TIMEOUT);

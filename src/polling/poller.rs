@@ -1,7 +1,7 @@
 //! One cycle of one account: read → decide → add forecasts → commit → save. The delivery workers send what is queued.
 //!
-//! [`Poller::run_cycle`] runs the steps. Reading is in [`super::account_reader`], forecasts are in [`super::forecasts`], and
-//! everything that turns readings into events is in [`crate::alerting`].
+//! [`Poller::run_cycle`] runs the steps. Reading is in `account_reader`, forecasts are in [`super::forecasts`], and everything
+//! that turns readings into events is in [`crate::alerting`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;

@@ -3,10 +3,10 @@
 //! The content of a page comes from [`crate::domain::report`]. The delivery workers render and send it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::alerting::queue::NewEvent;
 use crate::alerting::report::{ReportRequest, build_page};
@@ -16,7 +16,7 @@ use crate::domain::silence::Silence;
 use crate::domain::{Name, Time};
 use crate::polling::schedule::Schedule;
 use crate::state::StateStore;
-use crate::status::control::Registry;
+use crate::status::registry::Registry;
 use crate::util::clock::Clock;
 
 /// The longest sleep. After a suspend, a report is late by at most this.
@@ -25,8 +25,6 @@ const MAX_SLEEP: Duration = Duration::from_secs(30);
 const FRESH_FIGURES_TIMEOUT: Duration = Duration::from_secs(20);
 /// The longest wait for accounts that have not been read since the service started.
 const FIRST_FIGURES_TIMEOUT: Duration = Duration::from_secs(120);
-/// Time between two checks of the figures.
-const FIGURES_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Schedule and recipients of one configured report.
 #[derive(Debug, Clone)]
@@ -43,7 +41,7 @@ pub struct ReportPlan {
 
 /// Last figures of every account, in memory only.
 #[derive(Debug, Default)]
-pub struct FiguresByAccount(Mutex<BTreeMap<Name, AccountFigures>>);
+pub struct FiguresByAccount(BTreeMap<Name, AccountFigures>);
 
 #[derive(Debug)]
 struct AccountFigures {
@@ -55,9 +53,8 @@ struct AccountFigures {
 impl FiguresByAccount {
     /// Records the figures of a cycle. Divisions that could not be read keep their earlier figures, with the reason why they
     /// are old.
-    pub fn note(&self, account: &Name, mut latest: Vec<LatestFigures>, listing_failure: Option<&str>, at: Time) {
-        let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = accounts.remove(account).map(|before| before.latest).unwrap_or_default();
+    pub fn note(&mut self, account: &Name, mut latest: Vec<LatestFigures>, listing_failure: Option<&str>, at: Time) {
+        let before = self.0.remove(account).map(|before| before.latest).unwrap_or_default();
         for unread in latest.iter_mut().filter(|latest| latest.figures.at.is_none()) {
             let same = before.iter().find(|before| before.figures.division == unread.figures.division);
             if let Some(before) = same.filter(|before| before.figures.at.is_some()) {
@@ -74,19 +71,17 @@ impl FiguresByAccount {
                 latest.push(LatestFigures { figures, failure: Some(why.to_owned()) });
             }
         }
-        accounts.insert(account.clone(), AccountFigures { at, latest });
+        self.0.insert(account.clone(), AccountFigures { at, latest });
     }
 
     /// Returns true if a cycle of each of these accounts ended at or after `since`.
-    fn covers(&self, accounts: &[Name], since: Time) -> bool {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        accounts.iter().all(|account| known.get(account).is_some_and(|it| it.at >= since))
+    pub(crate) fn covers(&self, accounts: &[Name], since: Time) -> bool {
+        accounts.iter().all(|account| self.0.get(account).is_some_and(|it| it.at >= since))
     }
 
     /// Returns the figures of these accounts in order. An account that was never read has an entry that says so.
     pub fn latest(&self, accounts: &[Name]) -> Vec<LatestFigures> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let figures = |account: &Name| match known.get(account) {
+        let figures = |account: &Name| match self.0.get(account) {
             Some(it) => it.latest.clone(),
             None => vec![LatestFigures {
                 figures: FundFigures::never_read(account.clone(), None, None),
@@ -97,14 +92,14 @@ impl FiguresByAccount {
     }
 }
 
-/// Enqueues one report whenever it is due, until `stop` becomes true.
+/// Enqueues one report whenever it is due, until `shutdown` is cancelled.
 pub async fn run(
     plan: ReportPlan,
     accounts: Arc<[Name]>,
     registry: Arc<Registry>,
     store: Arc<StateStore>,
     clock: Arc<dyn Clock>,
-    mut stop: watch::Receiver<bool>,
+    shutdown: CancellationToken,
 ) {
     let begun = clock.now();
     loop {
@@ -119,7 +114,7 @@ pub async fn run(
                 }
                 ReportTiming::Now(due) => {
                     wait_for_figures(&registry, &accounts, due, begun, clock.as_ref()).await;
-                    enqueue(&plan, due, &registry.figures.latest(&accounts), &store, clock.now()).await;
+                    enqueue(&plan, due, &registry.latest_figures(&accounts), &store, clock.now()).await;
                 }
                 ReportTiming::Never => {
                     tracing::error!(report = %plan.name, schedule = plan.schedule.text(), "schedule never comes again: no further report");
@@ -129,7 +124,7 @@ pub async fn run(
         };
         tokio::select! {
             () = work => {}
-            _ = stop.wait_for(|stop| *stop) => return,
+            () = shutdown.cancelled() => return,
         }
     }
 }
@@ -146,15 +141,14 @@ async fn register(plan: &ReportPlan, store: &StateStore, now: Time) {
 
 /// Waits until the figures are recent enough for a report that is due at `due`.
 async fn wait_for_figures(registry: &Registry, accounts: &[Name], due: Time, begun: Time, clock: &dyn Clock) {
-    let started = clock.now();
-    loop {
-        let waited = (clock.now() - started).to_std().unwrap_or(FIRST_FIGURES_TIMEOUT);
-        let fresh = registry.figures.covers(accounts, due);
-        let any = registry.figures.covers(accounts, begun.min(due));
-        if fresh || (any && waited >= FRESH_FIGURES_TIMEOUT) || waited >= FIRST_FIGURES_TIMEOUT {
-            return;
-        }
-        clock.sleep(FIGURES_CHECK_INTERVAL).await;
+    let all_read_once = async {
+        clock.sleep(FRESH_FIGURES_TIMEOUT).await;
+        registry.wait_until_read(accounts, begun.min(due)).await;
+    };
+    tokio::select! {
+        () = registry.wait_until_read(accounts, due) => {}
+        () = all_read_once => {}
+        () = clock.sleep(FIRST_FIGURES_TIMEOUT) => {}
     }
 }
 
@@ -181,7 +175,7 @@ mod tests {
     #[test]
     fn old_figures_are_kept_until_a_division_is_read_again() {
         let at = |n: i64| Time::from_timestamp(1_795_500_000 + n, 0).unwrap();
-        let (figures, a): (_, Name) = (FiguresByAccount::default(), "a".into());
+        let (mut figures, a): (_, Name) = (FiguresByAccount::default(), "a".into());
         let accounts = [a.clone()];
         assert!(!figures.covers(&accounts, at(0)));
         assert!(figures.latest(&accounts)[0].failure.is_some());

@@ -1,4 +1,4 @@
-//! Runs the cycles of an account: the first at start, the others by the schedule, never two at a time, until halted.
+//! Runs the cycles of an account: the first at start, the others by the schedule, never two at a time, until shutdown.
 //!
 //! Each wait ends by whichever of two timers fires first. A one-shot job of the cron scheduler follows the wall clock, so that
 //! a suspended machine reads as soon as it wakes. A sleep of the same length follows elapsed time, so that a clock that is set
@@ -10,12 +10,13 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, OnceCell, watch};
+use tokio::sync::{Notify, OnceCell};
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 
 use crate::domain::{Name, Time};
 use crate::polling::schedule::Schedule;
 use crate::util::clock::Clock;
+use crate::util::shutdown::StagedShutdown;
 
 /// Times of an account's cycles, for `health` and `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,17 +56,6 @@ impl From<JobScheduler> for CronJobs {
     }
 }
 
-/// Request to stop an account's cycles.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Halt {
-    /// Cycles run on schedule.
-    No,
-    /// The running cycle is the last.
-    AfterThis,
-    /// A running cycle is abandoned.
-    Now,
-}
-
 /// Waits up to this length use a sleep alone. A machine that was suspended meanwhile reads late by at most this.
 const SHORT_WAIT: Duration = Duration::from_secs(60);
 
@@ -94,13 +84,13 @@ impl CycleTiming {
     }
 }
 
-/// Runs `cycle` at once and then by `schedule`, until `halt` ends it.
+/// Runs `cycle` at once and then by `schedule`, until `shutdown` begins.
 pub async fn run<F: Future<Output = ()>>(
     account: Name,
     schedule: Schedule,
     jobs: impl Into<CronJobs>,
     clock: Arc<dyn Clock>,
-    mut halt: watch::Receiver<Halt>,
+    shutdown: StagedShutdown,
     mut cycle: impl FnMut(Time) -> F,
     mut record_timing: impl FnMut(CycleTiming),
 ) {
@@ -113,7 +103,7 @@ pub async fn run<F: Future<Output = ()>>(
         record_timing(CycleTiming { began, ended, due });
         tokio::select! {
             () = cycle(began) => {}
-            _ = halt.wait_for(|halt| *halt == Halt::Now) => return,
+            () = shutdown.abandoned() => return,
         }
         let now = clock.now();
         ended = Some(now);
@@ -129,7 +119,7 @@ pub async fn run<F: Future<Output = ()>>(
         record_timing(CycleTiming { began, ended, due: Some(planned) });
         tokio::select! {
             biased;
-            _ = halt.wait_for(|halt| *halt != Halt::No) => return,
+            () = shutdown.begun() => return,
             () = wait_until(planned, &jobs, &clock) => {}
         }
     }

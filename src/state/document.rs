@@ -75,7 +75,7 @@ pub fn decode(bytes: &[u8]) -> Result<DecodedState, StateDecodeError> {
     struct Version {
         version: serde_json::Number,
     }
-    // What this very program wrote needs no closer look.
+    // A document that this program wrote needs no closer look.
     if has_matching_checksum(bytes, STATE_VERSION)
         && let Ok(state) = serde_json::from_slice(bytes)
     {

@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::document::encode;
 use super::{StateBackend, StateOwnership};
@@ -75,7 +76,7 @@ struct SaveHealth {
     /// A write took longer than [`SAVE_TIMEOUT`].
     hanging: AtomicBool,
     /// Another process has taken the state.
-    taken: watch::Sender<bool>,
+    taken: CancellationToken,
 }
 
 impl SavedRevision {
@@ -237,23 +238,22 @@ impl StateStore {
                 self.lock().revision += 1;
                 self.flush().await;
             }
-            Ok(StateOwnership::Taken) => drop(self.health.taken.send_replace(true)),
+            Ok(StateOwnership::Taken) => self.health.taken.cancel(),
             Ok(StateOwnership::Held) | Err(_) => {}
         }
-        !*self.health.taken.borrow()
+        !self.health.taken.is_cancelled()
     }
 
     /// Completes when another process has taken the state. Nothing may be sent from then on.
     pub async fn wait_until_taken(&self) {
-        // The sender lives as long as the store.
-        let _ = self.health.taken.subscribe().wait_for(|taken| *taken).await;
+        self.health.taken.cancelled().await;
     }
 
     /// Ensures that `revision` is on disk, and waits up to [`SAVE_TIMEOUT`]: readings and messages continue on a disk that hangs, as
     /// they do on one that fails.
     async fn save(&self, revision: u64) -> bool {
         let saved = tokio::time::timeout(SAVE_TIMEOUT, self.write(revision)).await;
-        if *self.health.taken.borrow() {
+        if self.health.taken.is_cancelled() {
             // The caller would send its change next.
             std::future::pending::<()>().await;
         }
@@ -289,7 +289,7 @@ impl StateStore {
             let good = saved.record_write(revision, json.and_then(|json| backend.save(&json)));
             if !good {
                 if backend.ensure_ownership() == StateOwnership::Taken {
-                    saved.health.taken.send_replace(true);
+                    saved.health.taken.cancel();
                 }
                 unsaved.notify_one();
             }

@@ -1,7 +1,7 @@
-//! Pings to a service that speaks up when they stay away: `<url>` while all is well, `<url>/fail` when that ends,
-//! `<url>/start` at start.
+//! Heartbeat in the protocol of healthchecks.io: pings `<url>` while the service is healthy, `<url>/fail` when it becomes
+//! unhealthy, and `<url>/start` at start.
 //!
-//! It decides nothing about alerts and delays nobody: a ping that fails is logged once and tried again.
+//! Independent of alerts and delivery: a ping that fails is logged once, is tried again and delays nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,40 +13,42 @@ use url::Url;
 use crate::alerting::queue::QueuedEvent;
 use crate::domain::{Name, Time};
 use crate::state::StateStore;
-use crate::status::control::Registry;
+use crate::status::registry::Registry;
 use crate::util::clock::Clock;
 use crate::util::http_client;
 use crate::util::secret::Secret;
 
-/// What has been owed for longer is not on its way any more.
+/// Age from which a pending event makes the service unhealthy.
 const MAX_PENDING_AGE: Duration = Duration::from_secs(600);
-/// The pause between two looks at how things are.
-const CHECK_INTERVAL: Duration = Duration::from_millis(500);
-/// The longest pause before a ping that failed is tried again.
+/// Shortest pause between two checks of the health while the registry or the state change.
+const MIN_CHECK_PAUSE: Duration = Duration::from_millis(500);
+/// Longest pause between two checks: time alone makes cycles late and pending events old.
+const MAX_CHECK_PAUSE: Duration = Duration::from_secs(5);
+/// Longest pause before a failed ping is tried again.
 const MAX_RETRY_PAUSE: Duration = Duration::from_secs(30);
 
-/// Who is told, and how often.
+/// Target of the pings.
 #[derive(Clone)]
 pub struct HeartbeatTarget {
-    /// Its address; a secret.
+    /// Address to ping; a secret.
     pub url: Secret,
-    /// The pause between two pings while all is well.
+    /// Interval between pings while the service is healthy.
     pub interval: Duration,
-    /// How it is reached.
+    /// HTTP client for the address.
     pub http: reqwest::Client,
 }
 
-/// How things are.
+/// Health of the service as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum ServiceHealth {
-    /// Not every account's first cycle has ended yet, but none is late.
+    /// The first cycle of an account is still running, and none is late.
     Unknown,
     Good,
-    /// And why.
+    /// Unhealthy, with the reason.
     Bad(String),
 }
 
-/// What is said.
+/// Kind of a ping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum HeartbeatPing {
     Start,
@@ -54,16 +56,16 @@ enum HeartbeatPing {
     Fail,
 }
 
-/// What was said to one target.
+/// Pings sent to one target so far.
 struct PingHistory {
     last: Option<HeartbeatPing>,
     next: Instant,
     failing: bool,
-    /// Whether the log says that all is well.
+    /// Health that the log shows; `None` before the first line.
     logged: Option<bool>,
 }
 
-/// Pings the target that `targets` holds, until dropped. Another address begins anew.
+/// Pings the target that `targets` holds, until dropped. A new address starts with `/start`.
 pub async fn run(
     mut targets: watch::Receiver<Option<HeartbeatTarget>>,
     registry: Arc<Registry>,
@@ -72,7 +74,12 @@ pub async fn run(
 ) {
     let mut address: Option<Secret> = None;
     let mut history = PingHistory::new();
+    let mut registry_changes = registry.changes();
     loop {
+        let state_changed = store.changed();
+        tokio::pin!(state_changed);
+        state_changed.as_mut().enable();
+        registry_changes.mark_seen();
         let target = targets.borrow_and_update().clone();
         let configured = target.as_ref().map(|target| target.url.clone());
         if address != configured {
@@ -84,24 +91,34 @@ pub async fn run(
             if let Some(ping) = history.due(&health, Instant::now()) {
                 let sent = send(&target, ping).await;
                 history.record(ping, sent, target.interval);
+                continue;
             }
         }
+        let health_changed = async {
+            tokio::select! {
+                () = registry_changes.next() => {}
+                () = state_changed => {}
+            }
+            tokio::time::sleep(MIN_CHECK_PAUSE).await;
+        };
         tokio::select! {
-            // With nobody to tell, there is nothing to look for.
-            () = tokio::time::sleep(CHECK_INTERVAL), if address.is_some() => {}
+            // Without a target, only a new configuration matters.
+            () = health_changed, if address.is_some() => {}
+            () = tokio::time::sleep_until(history.next_check(Instant::now())), if address.is_some() => {}
             changed = targets.changed() => if changed.is_err() { return },
         }
     }
 }
 
-/// Good is: every account's latest cycle could read everything, cycles are on time, and nothing has been owed for long.
+/// Returns the health. It is good if the latest cycle of every account could read everything, cycles are on time, and no event
+/// has been pending for longer than [`MAX_PENDING_AGE`].
 fn health(registry: &Registry, store: &StateStore, now: Time) -> ServiceHealth {
     let accounts = registry.accounts();
     let unread = accounts.iter().filter(|(_, it)| it.readable == Some(false)).map(|(name, _)| name);
     let mut problems: Vec<String> =
         joined_names(unread).map(|names| format!("cannot be read completely: {names}")).into_iter().collect();
     problems.extend(joined_names(registry.health(now).late.iter()).map(|names| format!("cycles are late: {names}")));
-    // What is held in quiet hours, or was a moment ago, is where it belongs.
+    // Events held in quiet hours, now or until recently, are not overdue.
     let can_deliver = |name: &Name, critical| {
         ![now, now - MAX_PENDING_AGE].into_iter().any(|at| registry.is_held(name, at, critical))
     };
@@ -111,14 +128,15 @@ fn health(registry: &Registry, store: &StateStore, now: Time) -> ServiceHealth {
         late.map(|name| (queued.event.at, name.clone())).collect::<Vec<_>>()
     };
     let oldest = store.read(|state| state.queue.iter().flat_map(overdue).min());
-    problems.extend(oldest.map(|(since, name)| format!("owed to {name} since {}", since.format("%Y-%m-%dT%H:%M:%SZ"))));
+    problems
+        .extend(oldest.map(|(since, name)| format!("pending for {name} since {}", since.format("%Y-%m-%dT%H:%M:%SZ"))));
     if !problems.is_empty() {
         return ServiceHealth::Bad(problems.join("; "));
     }
     if accounts.values().all(|it| it.readable == Some(true)) { ServiceHealth::Good } else { ServiceHealth::Unknown }
 }
 
-/// Names in a row, if there are any.
+/// Joins names with commas; `None` if there are none.
 fn joined_names<'n>(names: impl Iterator<Item = &'n Name>) -> Option<String> {
     let names: Vec<&str> = names.map(AsRef::as_ref).collect();
     (!names.is_empty()).then(|| names.join(", "))
@@ -129,19 +147,19 @@ impl PingHistory {
         Self { last: None, next: Instant::now(), failing: false, logged: None }
     }
 
-    /// A line at each change of what is said, and why.
+    /// Logs each change of the health, with its reason.
     fn log(&mut self, health: &ServiceHealth) {
         match health {
-            ServiceHealth::Good if self.logged != Some(true) => tracing::info!("heartbeat says that all is well"),
+            ServiceHealth::Good if self.logged != Some(true) => tracing::info!("heartbeat reports healthy"),
             ServiceHealth::Bad(reason) if self.logged != Some(false) => {
-                tracing::warn!(reason, "heartbeat says that something fails");
+                tracing::warn!(reason, "heartbeat reports unhealthy");
             }
             ServiceHealth::Unknown | ServiceHealth::Good | ServiceHealth::Bad(_) => return,
         }
         self.logged = Some(*health == ServiceHealth::Good);
     }
 
-    /// What is to be said now: a change at once, the rest when its time has come.
+    /// Returns the ping that is due: a change of health at once, any other at its time.
     fn due(&self, health: &ServiceHealth, now: Instant) -> Option<HeartbeatPing> {
         let is_due = now >= self.next;
         match (self.last, health) {
@@ -150,7 +168,7 @@ impl PingHistory {
             (last, ServiceHealth::Bad(_)) => {
                 (last != Some(HeartbeatPing::Fail) && (is_due || !self.failing)).then_some(HeartbeatPing::Fail)
             }
-            // A large account is read for longer than a monitor waits after a start.
+            // The first cycle of a large account can take longer than a monitor waits after a start.
             (Some(_), ServiceHealth::Unknown) | (Some(HeartbeatPing::Good), ServiceHealth::Good) => {
                 is_due.then_some(HeartbeatPing::Good)
             }
@@ -158,19 +176,25 @@ impl PingHistory {
         }
     }
 
-    /// Notes how a ping went; tells when that changes.
+    /// Returns when the health is to be checked again, even if nothing changes.
+    fn next_check(&self, now: Instant) -> Instant {
+        let latest = now + MAX_CHECK_PAUSE;
+        if self.next > now { self.next.min(latest) } else { latest }
+    }
+
+    /// Records the outcome of a ping, and logs when pings begin to fail or succeed again.
     fn record(&mut self, ping: HeartbeatPing, sent: Result<(), String>, every: Duration) {
         let failed = sent.is_err();
         match sent {
             Ok(()) if self.failing => tracing::info!("heartbeat works again"),
             Err(reason) if !self.failing => {
-                tracing::warn!(reason, "heartbeat could not be sent: tried again; readings and messages go on");
+                tracing::warn!(reason, "heartbeat could not be sent: trying again; readings and messages continue");
             }
             _ => {}
         }
         self.failing = failed;
         self.next = Instant::now() + if failed { every.min(MAX_RETRY_PAUSE) } else { every };
-        // A start that was missed is no news any more; all else is said until it is heard.
+        // A failed `/start` is not repeated. Any other ping is repeated until it succeeds.
         if !failed || ping == HeartbeatPing::Start {
             self.last = Some(ping);
         }
@@ -178,13 +202,13 @@ impl PingHistory {
 }
 
 async fn send(target: &HeartbeatTarget, ping: HeartbeatPing) -> Result<(), String> {
-    let url = ping_url(target.url.expose(), ping).ok_or("heartbeat.url is no address")?;
+    let url = ping_url(target.url.expose(), ping).ok_or("heartbeat.url is not a valid address")?;
     let response = match target.http.get(url).send().await {
         Ok(response) => response,
         Err(error) => return Err(http_client::explain(&error).await.text),
     };
     let status = response.status();
-    if status.is_success() { Ok(()) } else { Err(format!("it answered {}", status.as_u16())) }
+    if status.is_success() { Ok(()) } else { Err(format!("the monitor answered {}", status.as_u16())) }
 }
 
 fn ping_url(url: &str, ping: HeartbeatPing) -> Option<Url> {
@@ -222,18 +246,18 @@ mod tests {
         state.queue.enqueue(NewEvent::notice(subject, at("2026-11-23T20:00:00Z"), ["mail".into()].into()));
         let store = StateStore::new(state, std::sync::Arc::new(NoopBackend));
         let bad = |text: &str| matches!(health(&registry, &store, at(text)), ServiceHealth::Bad(_));
-        let reason = ServiceHealth::Bad("owed to mail since 2026-11-23T20:00:00Z".to_owned());
+        let reason = ServiceHealth::Bad("pending for mail since 2026-11-23T20:00:00Z".to_owned());
         assert_eq!(health(&registry, &store, at("2026-11-23T20:10:01Z")), reason);
         assert!(!bad("2026-11-23T20:10:00Z") && bad("2026-11-23T20:10:01Z"));
         let time = |text: &str| text.parse().unwrap();
         let quiet = QuietHours::new(chrono_tz::UTC, Some((time("19:00:00"), time("07:30:00"))), [], false);
         registry.set_quiet_hours([("mail".into(), quiet.unwrap())].into());
         assert!(!bad("2026-11-23T23:00:00Z") && !bad("2026-11-24T07:35:00Z"));
-        assert!(bad("2026-11-24T07:40:00Z"), "the hours have long ended");
+        assert!(bad("2026-11-24T07:40:00Z"), "the quiet hours ended more than ten minutes ago");
     }
 
     #[test]
-    fn suffixes_go_to_the_end_of_the_path() {
+    fn ping_suffixes_are_appended_to_the_path() {
         let at = |url, ping| ping_url(url, ping).unwrap().to_string();
         assert_eq!(at("https://hc.example/uuid", HeartbeatPing::Good), "https://hc.example/uuid");
         assert_eq!(at("https://hc.example/uuid/", HeartbeatPing::Start), "https://hc.example/uuid/start");
@@ -244,7 +268,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn changes_ping_once_at_once_and_good_health_at_every_interval() {
+    async fn changes_are_pinged_at_once_and_good_health_at_every_interval() {
         let every = Duration::from_secs(300);
         let mut history = PingHistory::new();
         let bad = || ServiceHealth::Bad("acme".to_owned());
@@ -262,16 +286,16 @@ mod tests {
         tokio::time::advance(every).await;
         assert_eq!(ping_for(ServiceHealth::Good, Ok(())), Some(HeartbeatPing::Good));
         assert_eq!(ping_for(bad(), Err("no".to_owned())), Some(HeartbeatPing::Fail));
-        assert_eq!(ping_for(bad(), Ok(())), None, "not again at once");
+        assert_eq!(ping_for(bad(), Ok(())), None, "a failed ping is not repeated at once");
         tokio::time::advance(MAX_RETRY_PAUSE).await;
         assert_eq!(ping_for(bad(), Ok(())), Some(HeartbeatPing::Fail));
         tokio::time::advance(2 * every).await;
-        assert_eq!(ping_for(bad(), Ok(())), None, "once a change");
+        assert_eq!(ping_for(bad(), Ok(())), None, "unhealthy is reported once");
         assert_eq!(ping_for(ServiceHealth::Good, Ok(())), Some(HeartbeatPing::Good));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_long_first_cycle_is_pinged_for_at_every_interval() {
+    async fn pings_continue_during_a_long_first_cycle() {
         let every = Duration::from_secs(300);
         let mut history = PingHistory::new();
         for expected in [HeartbeatPing::Start, HeartbeatPing::Good, HeartbeatPing::Good] {
@@ -282,6 +306,6 @@ mod tests {
         }
         history.record(HeartbeatPing::Fail, Ok(()), every);
         tokio::time::advance(every).await;
-        assert_eq!(history.due(&ServiceHealth::Unknown, Instant::now()), None, "nothing is known to be well again");
+        assert_eq!(history.due(&ServiceHealth::Unknown, Instant::now()), None, "health is not known to be good again");
     }
 }

@@ -3,5 +3,5 @@
 pub mod control;
 pub mod heartbeat;
 pub mod http;
+pub mod registry;
 pub mod systemd;
-pub(crate) mod tally;

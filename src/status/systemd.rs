@@ -1,6 +1,7 @@
-//! Telling systemd how the service is: ready, reloading, stopping, and, while its cycles are on time, that it is awake.
+//! Notifies systemd: ready, reloading, stopping and, while cycles are on time, the watchdog.
 //!
-//! The protocol of `sd_notify`: datagrams of lines to the socket that `NOTIFY_SOCKET` names. Without one, nothing happens.
+//! Uses the protocol of `sd_notify`: datagrams to the socket in `NOTIFY_SOCKET`. Does nothing if that is not set.
+//! The `sd-notify` crate does not fit: it blocks while the socket is full, and it cannot connect to abstract sockets.
 
 use std::io;
 #[cfg(target_os = "linux")]
@@ -8,7 +9,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-/// The supervisor, if there is one.
+/// Connection to systemd, if it supervises this process.
 #[derive(Debug, Default)]
 pub struct Supervisor {
     socket: Option<UnixDatagram>,
@@ -16,13 +17,13 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// From what the environment says: `NOTIFY_SOCKET`, and `WATCHDOG_USEC` where `WATCHDOG_PID` is this process or unset.
+    /// Connects as the environment says: `NOTIFY_SOCKET`, and `WATCHDOG_USEC` if `WATCHDOG_PID` is this process or unset.
     pub fn new(socket: Option<&str>, watchdog_usec: Option<&str>, watchdog_pid: Option<&str>) -> Self {
         let connected = socket.filter(|name| !name.is_empty()).map(connect);
         let socket = match connected.transpose() {
             Ok(socket) => socket,
             Err(error) => {
-                tracing::warn!(%error, "NOTIFY_SOCKET cannot be used: systemd is not told how the service is");
+                tracing::warn!(%error, "NOTIFY_SOCKET cannot be used: systemd is not notified");
                 None
             }
         };
@@ -31,42 +32,42 @@ impl Supervisor {
         Self { socket, watchdog_timeout: limit.map(Duration::from_micros) }
     }
 
-    /// The pause between two signs of life: half of what systemd waits for.
+    /// Returns the interval between watchdog pings: half of the watchdog timeout.
     pub fn watchdog_interval(&self) -> Option<Duration> {
         self.socket.as_ref()?;
         self.watchdog_timeout.map(|limit| limit / 2)
     }
 
-    /// Everything has begun, or has been read again.
+    /// Reports that the service has started or has finished a reload.
     pub fn ready(&self) {
         self.send("READY=1");
     }
 
-    /// The configuration is being swapped.
+    /// Reports that a reload has begun.
     pub fn reloading(&self) {
         self.send("RELOADING=1");
     }
 
-    /// The end has begun.
+    /// Reports that shutdown has begun.
     pub fn stopping(&self) {
         self.send("STOPPING=1");
     }
 
-    /// A sign of life.
+    /// Tells the watchdog that the service is alive.
     pub fn ping_watchdog(&self) {
         self.send("WATCHDOG=1");
     }
 
-    /// It must never wait: a full socket loses the word, and the next one says it again.
+    /// Sends without blocking. A message that does not fit into a full socket is lost.
     fn send(&self, state: &str) {
         let Some(socket) = &self.socket else { return };
         if let Err(error) = socket.send(state.as_bytes()) {
-            tracing::debug!(%error, state, "systemd is not told");
+            tracing::debug!(%error, state, "systemd is not notified");
         }
     }
 }
 
-/// A path, or with `@` in front a name in Linux's own space of names.
+/// Connects to a path or, if the name begins with `@`, to an abstract socket of Linux.
 fn connect(name: &str) -> io::Result<UnixDatagram> {
     let address = match name.strip_prefix('@') {
         #[cfg(target_os = "linux")]

@@ -1,6 +1,4 @@
-//! Replacing a file as a whole: afterwards the old bytes or the new ones are there, whatever happens.
-//!
-//! It knows nothing of what the bytes mean.
+//! Replaces a file atomically: after a crash it holds either the old bytes or the new ones.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -9,10 +7,10 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// The new files that this process is writing.
+/// Temporary files that this process is writing.
 static BEING_WRITTEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// `state.json` → `state.json.lock`, in the same folder.
+/// Returns the path of a companion file in the same folder: `state.json` → `state.json.lock`.
 pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".");
@@ -20,19 +18,19 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Writes a file beside it that only its owner can read, and puts it into its place once it is on disk.
+/// Replaces a file: writes a temporary file beside it that only its owner can read, syncs it, and renames it.
 pub(crate) fn replace<'a>(path: &Path, pieces: impl IntoIterator<Item = &'a [u8]>) -> io::Result<()> {
     let new = NewFile::beside(path);
     let written = write_synced(&new.0, pieces).and_then(|()| fs::rename(&new.0, path)).and_then(|()| sync_folder(path));
     if written.is_err() {
-        // Half a file would only eat the space that the next try needs.
+        // A partial file would use the space that the next attempt needs.
         let _ = fs::remove_file(&new.0);
     }
     written.map_err(|error| named(path, &error))
 }
 
-/// A file to be written beside its target, with a name that no other write of this process uses: one that hangs and goes on
-/// later stays in its own file. The first free name is taken, so that the next write replaces what a process that died has left.
+/// A temporary file beside its target, under a name that no other write of this process uses: a write that hangs and continues
+/// later stays in its own file. The first free name is used, so that a leftover of a crashed process is replaced.
 struct NewFile(PathBuf);
 
 impl NewFile {
@@ -53,19 +51,18 @@ impl Drop for NewFile {
     }
 }
 
-/// The error with the file or folder that it is about.
+/// Adds the path of the file or folder to an error.
 pub(crate) fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
-/// Opens a file to read it. Anything else that stands in its place, such as a named pipe or a device, is refused: reading it
-/// could block for ever.
+/// Opens a regular file for reading. Fails for anything else, such as a named pipe or a device: reading it could block forever.
 pub(crate) fn open_file(path: &Path) -> io::Result<File> {
     if fs::metadata(path)?.is_file() { File::open(path) } else { Err(io::Error::other("it is not a regular file")) }
 }
 
 fn write_synced<'a>(path: &Path, pieces: impl IntoIterator<Item = &'a [u8]>) -> io::Result<()> {
-    // A process that died may have left a file there. Nothing that stands there is written into: a named pipe would block.
+    // A crashed process may have left a file. Whatever is there is replaced, not written to: a named pipe would block.
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -77,14 +74,14 @@ fn write_synced<'a>(path: &Path, pieces: impl IntoIterator<Item = &'a [u8]>) -> 
     file.sync_all()
 }
 
-/// The folder of a file.
+/// Returns the folder of a file; `.` for a bare name.
 pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Makes a folder and the missing ones above it, for their owner only.
+/// Creates a folder and its missing parents, with access for the owner only.
 pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
-    // A link to a folder that is missing, such as one on a volume that is not mounted, is in the way of nobody but its target.
+    // For a symbolic link to a missing folder, such as one on an unmounted volume, the target is created.
     let target = fs::read_link(folder).ok().map(|target| folder_of(folder).join(target));
     let made = DirBuilder::new().recursive(true).mode(0o700).create(target.as_deref().unwrap_or(folder));
     made.map_err(|error| named(folder, &error))
@@ -97,8 +94,8 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether the file system, or a folder that may not be listed, refuses the sync itself: some network and FUSE file systems do.
-/// The file is in its place then, as safe as it can be there. A failing disk says something else.
+/// Returns `true` if syncing a folder is not supported or not permitted, as on some network and FUSE file systems. The file has
+/// been renamed by then and is as safe as it can be there. A failing disk reports other errors.
 fn cannot_be_synced(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -111,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_that_refuses_a_sync_is_no_failure_but_a_failing_disk_is() {
+    fn refused_folder_sync_is_no_failure_but_a_failing_disk_is() {
         let refused = |errno| cannot_be_synced(&io::Error::from_raw_os_error(errno));
         // EINVAL, EOPNOTSUPP, ENOSYS, EACCES, EISDIR
         for errno in [22, 95, 38, 13, 21] {
@@ -140,11 +137,11 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_hangs_and_goes_on_later_spoils_no_other() {
+    fn a_write_that_hangs_and_continues_later_spoils_no_other() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let (begins, begun) = std::sync::mpsc::channel();
-        let (go_on, hangs) = std::sync::mpsc::channel::<()>();
+        let (resume, hangs) = std::sync::mpsc::channel::<()>();
         let old = std::thread::spawn({
             let path = path.clone();
             move || {
@@ -160,16 +157,16 @@ mod tests {
         for new in [b"new".as_slice(), b"newer"] {
             replace(&path, [new]).unwrap();
             assert_eq!(fs::read(&path).unwrap(), new);
-            assert_eq!(names(folder.path()).len(), 2, "beside it only what hangs");
+            assert_eq!(names(folder.path()).len(), 2, "only the hanging write has a temporary file");
         }
-        go_on.send(()).unwrap();
+        resume.send(()).unwrap();
         old.join().unwrap().unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"old old", "whole");
+        assert_eq!(fs::read(&path).unwrap(), b"old old", "the late write is complete");
         assert_eq!(names(folder.path()), ["file"]);
     }
 
     #[test]
-    fn a_write_that_fails_leaves_nothing_behind_and_frees_its_name() {
+    fn a_failed_write_leaves_no_file_and_frees_its_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         fs::create_dir(&path).unwrap();
@@ -180,7 +177,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn what_is_not_a_file_is_neither_read_nor_written_into() {
+    fn anything_but_a_regular_file_is_neither_read_nor_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let pipe = |path: &Path| rustix::fs::mkfifoat(rustix::fs::CWD, path, rustix::fs::Mode::RWXU).unwrap();

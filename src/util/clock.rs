@@ -1,4 +1,4 @@
-//! The only caller of the system clock, and the only place that waits by it.
+//! The clock of the service. The only caller of the system clock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,27 +7,28 @@ use async_trait::async_trait;
 
 use crate::domain::Time;
 
-/// Time as the service sees it: real, simulated, or stepped by a test.
+/// A source of time: the system, a simulation, or a test that steps it.
 #[async_trait]
 pub trait Clock: Send + Sync {
-    /// The present moment.
+    /// Returns the present time.
     fn now(&self) -> Time;
-    /// Waits until so much of this clock's time has passed.
+    /// Waits for `duration` of this clock's time.
     async fn sleep(&self, duration: Duration);
-    /// The same, for a task in the background that nobody waits for between two pieces of its work. To a clock that is moved
-    /// when everybody rests it is [`set_background_active`](Clock::set_background_active) whenever it does not doze.
+    /// Waits like [`sleep`](Clock::sleep), in a background task between two pieces of its work. A clock that advances only while
+    /// all tasks wait treats such a task as active except during this wait; see
+    /// [`set_background_active`](Clock::set_background_active).
     async fn sleep_idle(&self, duration: Duration) {
         self.sleep(duration).await;
     }
-    /// A task in the background begins to work (`true`), or ends (`false`).
+    /// Registers (`true`) or removes (`false`) an active background task.
     fn set_background_active(&self, _is_active: bool) {}
 }
 
-/// A task in the background is there until this is dropped.
+/// Guard that keeps a background task registered until it is dropped.
 pub struct BackgroundActivity(Arc<dyn Clock>);
 
 impl BackgroundActivity {
-    /// It is there from now on.
+    /// Registers a background task.
     pub fn begin(clock: &Arc<dyn Clock>) -> Self {
         clock.set_background_active(true);
         Self(Arc::clone(clock))
@@ -40,15 +41,15 @@ impl Drop for BackgroundActivity {
     }
 }
 
-/// The system's clock.
+/// The clock of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
 #[async_trait]
 impl Clock for SystemClock {
-    #[allow(clippy::disallowed_methods)] // the one place that may
+    #[allow(clippy::disallowed_methods)] // the only place that reads the system clock
     fn now(&self) -> Time {
-        // Milliseconds are what people and files want to see.
+        // Messages and files show milliseconds at most.
         chrono::SubsecRound::trunc_subsecs(chrono::Utc::now(), 3)
     }
 

@@ -1,7 +1,7 @@
-//! The log: text for people or JSON for machines, on stderr, with every known secret struck out of every line.
+//! The log: text or JSON on stderr, with every known secret redacted.
 //!
-//! A service queues its lines for a thread of its own and drops what does not fit: a stderr that nobody drains must not
-//! stop it. A command writes at once and loses nothing.
+//! A service queues its lines for a separate thread and drops lines that do not fit, so that an undrained stderr cannot stop it. A
+//! command writes at once and drops nothing.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
@@ -15,31 +15,31 @@ use tracing_subscriber::prelude::*;
 use crate::util::secret::Redactor;
 use crate::util::text::is_hidden;
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Plain text for people.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// A library whose lines are none of a reader's business: at its end it calls errors what are none, and what it fails at is
-/// told by whoever asked it. A filter of one's own can name it.
+/// Log target that is muted by default. This library logs errors at shutdown that are none, and its callers report its failures.
+/// A filter that names it turns it on.
 const MUTED_TARGET: &str = "tokio_cron_scheduler";
 
-/// Number of lines that wait for a stderr that is not drained.
+/// Capacity of the queue, in lines.
 const QUEUE_LINES: usize = 4096;
-/// Longest wait for the queue at the end of the process; what is left then is lost.
+/// Longest wait for the queue at the end of the process. Lines left after that are lost.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The queue of a service; empty in any other process.
+/// Queue of a service; empty in any other process.
 static QUEUE: OnceLock<NonBlocking> = OnceLock::new();
-/// Keeps the queue's thread; taken by [`flush`].
+/// Guard of the thread that writes the queue; taken by [`flush`].
 static WORKER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
 
-/// Queues everything that goes to stderr from now on.
+/// Queues all lines for stderr from now on.
 pub fn queue_lines() {
     queue_lines_for(io::stderr());
 }
@@ -52,26 +52,26 @@ fn queue_lines_for(writer: impl Write + Send + 'static) {
     }
 }
 
-/// Number of lines lost because the queue was full.
+/// Returns the number of lines dropped because the queue was full.
 pub fn dropped_lines() -> usize {
     QUEUE.get().map_or(0, |queue| queue.error_counter().dropped_lines())
 }
 
-/// Writes what is queued, for two seconds at most. The last thing a process does with its log.
+/// Writes the queued lines, for [`FLUSH_TIMEOUT`] at most. Nothing can be logged after that.
 pub fn flush() {
     let Some(worker) = WORKER.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
     let (done, flushed) = mpsc::channel();
-    // Dropping the worker waits for it, and complains on stdout where it waited in vain: somebody may have to wait for that too.
+    // Dropping the guard waits for the thread and, if that times out, prints to stdout, which may block as well.
     let flushing = std::thread::Builder::new().spawn(move || {
         drop(worker);
-        let _ = done.send(()); // nobody waits any more
+        let _ = done.send(()); // fails if the wait has timed out
     });
     if flushing.is_ok() {
         let _ = flushed.recv_timeout(FLUSH_TIMEOUT);
     }
 }
 
-/// Writes to stderr, or queues it where the log is queued. Nobody is left to tell when that fails.
+/// Writes to stderr, or to the queue in a service. Errors are ignored: there is nowhere left to report them.
 pub fn write(text: &str) {
     let _ = match QUEUE.get() {
         Some(queue) => queue.clone().write_all(text.as_bytes()),
@@ -79,7 +79,7 @@ pub fn write(text: &str) {
     };
 }
 
-/// Starts the log. `level` is a level or a filter as `RUST_LOG` takes it; `default` applies where neither is given.
+/// Starts the log. `level` is a level or a filter in the syntax of `RUST_LOG`. `default` applies if neither is given.
 pub fn start(
     format: LogFormat,
     level: Option<&str>,
@@ -88,11 +88,11 @@ pub fn start(
     colour: bool,
 ) -> anyhow::Result<()> {
     let plain = level.filter(|level| level.bytes().all(|b| b.is_ascii_alphanumeric()));
-    if let Some(word) = plain
-        && word.parse::<LevelFilter>().is_err()
+    if let Some(level) = plain
+        && level.parse::<LevelFilter>().is_err()
     {
-        // A filter takes any word as the name of a module, and then says nothing at all.
-        anyhow::bail!("--log-level {word}: no such level; use error, warn, info, debug or trace");
+        // `Targets` would take any word as a module name and then log nothing.
+        anyhow::bail!("--log-level {level}: no such level; use error, warn, info, debug or trace");
     }
     let parse = |filter: &str| mute_target(filter).parse::<Targets>();
     let filter = match level {
@@ -116,17 +116,17 @@ pub fn start(
     started.map_err(|error| anyhow::anyhow!("the log cannot be started: {error}"))
 }
 
-/// The filter without the lines of the library that is not to be heard, unless the filter names it.
+/// Adds a directive to the filter that mutes [`MUTED_TARGET`], unless the filter names it.
 fn mute_target(filter: &str) -> String {
     if filter.contains(MUTED_TARGET) { filter.to_owned() } else { format!("{filter},{MUTED_TARGET}=off") }
 }
 
-/// The filter in `RUST_LOG`, if there is one.
+/// Returns the filter in `RUST_LOG`, if it is set.
 fn from_environment() -> Option<String> {
     std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty())
 }
 
-/// Panics go through the log, which strikes out secrets, or past a filter that lets no error through: never unseen.
+/// Logs panics, which redacts secrets. If the filter lets no errors through, writes them directly.
 fn report_panics(redactor: Redactor) {
     std::panic::set_hook(Box::new(move |panic| {
         if tracing::enabled!(tracing::Level::ERROR) {
@@ -137,12 +137,12 @@ fn report_panics(redactor: Redactor) {
     }));
 }
 
-/// Writes what is left of a line when the secrets are struck out.
+/// Makes a [`LogLine`] for each log event.
 struct RedactingWriter {
     redactor: Redactor,
 }
 
-/// One log event; written as a whole when it is complete.
+/// One log event. Redacted and written as a whole when dropped.
 struct LogLine {
     redactor: Redactor,
     bytes: Vec<u8>,
@@ -169,9 +169,9 @@ impl Write for LogLine {
 impl Drop for LogLine {
     fn drop(&mut self) {
         let redacted = self.redactor.redact(&String::from_utf8_lossy(&self.bytes));
-        // Control characters are the line's own: its end, and its colours.
-        let unseen = |c: char| is_hidden(c) && !c.is_control();
-        let shown: String = redacted.chars().map(|c| if unseen(c) { '\u{fffd}' } else { c }).collect();
+        // Control characters come from the formatter: line end and colours.
+        let replaced = |c: char| is_hidden(c) && !c.is_control();
+        let shown: String = redacted.chars().map(|c| if replaced(c) { '\u{fffd}' } else { c }).collect();
         write(&shown);
     }
 }
@@ -182,7 +182,7 @@ mod tests {
     use std::time::Instant;
 
     #[test]
-    fn a_reader_that_hangs_costs_lines_that_are_counted_and_no_time() {
+    fn blocked_stderr_drops_and_counts_lines_without_delay() {
         struct HangingWriter(mpsc::Receiver<()>);
         impl Write for HangingWriter {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -199,7 +199,7 @@ mod tests {
         for line in 0..QUEUE_LINES + 10 {
             write(&format!("{line}\n"));
         }
-        // One line may be with the writer already.
+        // The writer may hold one line already.
         assert!((9..=10).contains(&dropped_lines()), "{}", dropped_lines());
         flush();
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());

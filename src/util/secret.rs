@@ -1,4 +1,4 @@
-//! Secrets: values that are used but never shown, and the striking out of those that a server echoes back.
+//! Secret values, and their redaction from text that a server sends back.
 
 use std::fmt;
 use std::sync::{Arc, RwLock};
@@ -6,9 +6,9 @@ use std::sync::{Arc, RwLock};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE as BASE64_IN_ADDRESSES};
 
-/// Shorter secrets are not searched for: they would strike out ordinary words.
+/// Minimum length of a secret to redact. Shorter ones would redact ordinary words.
 const MIN_REDACTED_BYTES: usize = 6;
-/// What stands where a secret was.
+/// Replacement for a redacted secret.
 pub(crate) const REDACTED: &str = "***";
 
 /// A secret value. It has no `Display`, and its `Debug` shows nothing of it.
@@ -16,12 +16,12 @@ pub(crate) const REDACTED: &str = "***";
 pub struct Secret(String);
 
 impl Secret {
-    /// Wraps a value.
+    /// Wraps a secret value.
     pub fn new(value: impl Into<String>) -> Self {
         Self(value.into())
     }
 
-    /// The value, for the one request that carries it.
+    /// Returns the value, for the request that carries it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -33,13 +33,12 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Whether a part of a secret is a token, and not a word that would be struck out of every message.
-pub(crate) fn looks_random(last: &str) -> bool {
-    last.len() >= 2 * MIN_REDACTED_BYTES || last.bytes().any(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
+/// Returns `true` if a part of a secret address looks like a token rather than an ordinary word, which must not be redacted.
+pub(crate) fn looks_random(part: &str) -> bool {
+    part.len() >= 2 * MIN_REDACTED_BYTES || part.bytes().any(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
 }
 
-/// Knows every secret of the running configuration and strikes it out of text that comes from outside.
-/// Clones share what they know.
+/// Redacts the secrets of the running configuration from text. Clones share their secrets.
 #[derive(Clone, Default)]
 pub struct Redactor {
     known: Arc<RwLock<Vec<String>>>,
@@ -52,25 +51,24 @@ impl fmt::Debug for Redactor {
 }
 
 impl Redactor {
-    /// Remembers a secret in every form in which it may come back, and of a secret address the parts that are secret by
-    /// themselves.
+    /// Adds a secret, in every form in which a server may echo it. Of a secret address, the secret parts are added as well.
     pub fn learn(&self, secret: &Secret) {
-        // A poisoned lock only means that some thread panicked while holding it; the list itself is sound.
+        // A poisoned lock means only that a thread panicked while holding it; the list itself is sound.
         let mut known = self.known.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         known.extend(searched_forms(secret));
-        // The longest first: no piece is struck out of a whole.
+        // Longest first, so that no part is redacted before the whole.
         known.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         known.dedup();
     }
 
-    /// Forgets what was learned of a secret that is none any more, such as a token that has expired.
+    /// Removes a secret that has lost its value, such as an expired token.
     pub fn forget(&self, secret: &Secret) {
-        let gone = searched_forms(secret);
+        let removed = searched_forms(secret);
         let mut known = self.known.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        known.retain(|form| !gone.contains(form));
+        known.retain(|form| !removed.contains(form));
     }
 
-    /// The text with every known secret struck out, in upper case or lower.
+    /// Returns the text with every known secret replaced, regardless of case.
     pub fn redact(&self, text: &str) -> String {
         let known = self.known.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (mut text, mut lower) = (text.to_owned(), text.to_ascii_lowercase());
@@ -84,7 +82,7 @@ impl Redactor {
     }
 }
 
-/// All that is looked for because of a secret.
+/// Returns the lower-case strings to search for because of a secret.
 fn searched_forms(secret: &Secret) -> Vec<String> {
     let value = secret.expose();
     let mut all = forms(value);
@@ -94,7 +92,7 @@ fn searched_forms(secret: &Secret) -> Vec<String> {
     all.into_iter().filter(|form| form.len() >= MIN_REDACTED_BYTES).map(|form| form.to_ascii_lowercase()).collect()
 }
 
-/// A value as it is, and as JSON, addresses, logs and logins write it.
+/// Returns a value as it is and as encoded in JSON, addresses, logs and logins.
 fn forms(value: &str) -> Vec<String> {
     let mut forms = vec![value.to_owned(), value.escape_default().to_string(), value.escape_debug().to_string()];
     if let Ok(json) = serde_json::to_string(value) {
@@ -109,11 +107,11 @@ fn forms(value: &str) -> Vec<String> {
     forms
 }
 
-/// Of an address without its scheme: path and query, the path, the last piece of it, what is in the query, and a login.
+/// Returns the secret parts of an address without its scheme: path with query, path, last path segment, query values, password.
 fn secret_parts(rest: &str) -> Vec<&str> {
     let (host, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let path = tail.split(['?', '#']).next().unwrap_or_default();
-    // A path of ordinary words, such as `/alerts`, is no secret, and stands in many a file's name.
+    // A path of ordinary words, such as `/alerts`, is not secret and occurs in file names.
     let secret_path = path.len() >= 2 * MIN_REDACTED_BYTES || path.split('/').any(looks_random);
     let mut parts = if secret_path { vec![tail, path] } else { Vec::new() };
     parts.extend(path.rsplit('/').find(|piece| !piece.is_empty()).filter(|last| looks_random(last)));
@@ -123,7 +121,7 @@ fn secret_parts(rest: &str) -> Vec<&str> {
     parts
 }
 
-/// `lower` is the text in lower case: as long, byte by byte, and cut at the same places.
+/// Replaces a secret. `lower` is the text in ASCII lower case, with the same byte positions.
 fn replace_secret(text: &str, lower: &str, secret: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut from = 0;

@@ -1,8 +1,7 @@
-//! What everything that shows or compares words from outside has to know: which characters are never shown, and which known
-//! word was meant. Pure.
+//! Text from outside: hidden characters, and suggestions for misspelt words. Pure.
 
-/// Characters that a reader does not see, or that turn around what is seen: controls, marks of direction, joiners, fillers
-/// and tags.
+/// Returns `true` for characters that are invisible or change the order of visible ones: controls, direction marks, joiners,
+/// fillers and tags.
 pub fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -10,7 +9,7 @@ pub fn is_hidden(c: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Text from outside on one line of a terminal: hidden characters are shown to be there, so that none of them steers it.
+/// Replaces hidden characters by U+FFFD, so that text from outside stays on one line and cannot control a terminal.
 pub fn clean(text: &str) -> String {
     text.chars().map(|c| if is_hidden(c) { '\u{fffd}' } else { c }).collect()
 }
@@ -43,11 +42,11 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
-/// Longer words are compared with nothing: it would take long, and they are no typing mistakes.
+/// Maximum length of a word to compare. Longer ones take long and are no typing mistakes.
 const MAX_COMPARED_CHARS: usize = 64;
 
-/// The known word that is nearest to `text`, if one is near enough to be meant: at most a third of the letters differ, so
-/// that a word of two letters has to be right but for its case.
+/// Returns the known word nearest to `text` if at most a third of its letters differ. A word of two letters must therefore match
+/// except for its case.
 pub fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let length = text.chars().count();
     if length > MAX_COMPARED_CHARS {
@@ -57,13 +56,13 @@ pub fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     near.filter(|(distance, _)| *distance <= length / 3).map(|(_, word)| word.to_owned())
 }
 
-/// Whether `text` could be a misspelt `word`: where in doubt, it is one.
+/// Returns `true` if `text` could be a misspelt `word`. At least one letter may differ.
 pub fn resembles(text: &str, word: &str) -> bool {
     let length = text.chars().count();
     length <= MAX_COMPARED_CHARS && distance(text, word) <= (length / 3).max(1)
 }
 
-/// Letters that differ between two words, whatever their case.
+/// Returns the number of letters that differ between two words, ignoring case.
 fn distance(one: &str, other: &str) -> usize {
     let plain = |word: &str| word.to_lowercase().replace('-', "_");
     strsim::damerau_levenshtein(&plain(one), &plain(other))
@@ -81,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_is_suggested_only_where_most_of_its_letters_were_written() {
+    fn a_word_is_suggested_only_if_most_of_its_letters_match() {
         let near = |text| nearest(text, ["us", "eu", "low", "region"]);
         assert_eq!(near("US").as_deref(), Some("us"));
         assert_eq!(near("eur").as_deref(), Some("eu"));

@@ -21,7 +21,7 @@ use lowtide::util::secret::{Redactor, Secret};
 use rust_decimal::Decimal;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 /// Longer than reading any account takes.
@@ -90,9 +90,8 @@ impl AccountReader {
         cache.request(&watched);
         let (source, clock) = (Arc::new(client), Arc::clone(&self.clock));
         let refresher = Refresher::new("generated".into(), source, Arc::clone(&cache), clock, None, 30);
-        let (_go_on, stopped) = watch::channel(false);
         tokio::select! {
-            () = refresher.run(stopped) => {}
+            () = refresher.run(CancellationToken::new()) => {}
             () = cache.wait_until_settled(&watched, TIMEOUT) => {}
         }
         (funds.amount, AccountHistory::merge(&cache.fund_histories(&divisions)))

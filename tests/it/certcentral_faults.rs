@@ -606,7 +606,7 @@ fn malformed_values() -> Vec<String> {
         format!("\"0.{}1\"", "0".repeat(30)),
         format!("\"{}\"", "x".repeat(9000)),
     ];
-    words.iter().chain(&numbers).chain(&digits).map(|it| (*it).to_owned()).chain(long).collect()
+    words.iter().chain(&numbers).chain(&digits).map(|value| (*value).to_owned()).chain(long).collect()
 }
 
 /// Returns [`GOOD`] with one field replaced, or removed for `None`.

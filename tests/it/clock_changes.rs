@@ -3,9 +3,11 @@
 
 #![allow(clippy::unchecked_time_subtraction)]
 
+use lowtide::util::shutdown::StagedShutdown;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 use crate::support::service::{
     JumpingClock, RecordingBackend, RecordingNotifier, TestFunds, TestService, balance, fails, policy, poller, rule,
@@ -22,12 +24,10 @@ use lowtide::polling::reports;
 use lowtide::polling::reports::ReportPlan;
 use lowtide::polling::schedule::Schedule;
 use lowtide::polling::scheduler;
-use lowtide::polling::scheduler::Halt;
 use lowtide::state::StateStore;
-use lowtide::status::control::Registry;
+use lowtide::status::registry::Registry;
 use lowtide::util::clock::Clock;
 use proptest::prelude::*;
-use tokio::sync::watch;
 use tokio_cron_scheduler::JobScheduler;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -231,10 +231,10 @@ async fn cycle_starts(schedule: &str, takes: &[u64], length: Duration) -> Vec<u1
         };
         tokio::time::sleep(Duration::from_millis(takes[place])).await;
     };
-    let (_halt, halted) = watch::channel(Halt::No);
+    let shutdown = StagedShutdown::default();
     let (schedule, jobs) = (Schedule::parse(schedule, Tz::UTC).unwrap(), JobScheduler::new().await.unwrap());
     let clock_handle = Arc::clone(&clock) as Arc<dyn Clock>;
-    let running = scheduler::run("acme".into(), schedule, jobs, clock_handle, halted, cycle, |_| {});
+    let running = scheduler::run("acme".into(), schedule, jobs, clock_handle, shutdown.clone(), cycle, |_| {});
     assert!(tokio::time::timeout(length, running).await.is_err(), "cycles continue");
     begun.into_inner().unwrap()
 }
@@ -260,15 +260,15 @@ async fn a_cycle_that_took_too_long_is_followed_at_once_by_one_cycle() {
 async fn a_stopping_service_begins_no_overdue_cycle() {
     for _ in 0..20 {
         let clock = JumpingClock::new(at("2026-11-23T08:00:00Z"));
-        let (halt, halted) = watch::channel(Halt::No);
+        let shutdown = StagedShutdown::default();
         let begun = std::sync::atomic::AtomicUsize::new(0);
         let cycle = |_| async {
             begun.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             tokio::time::sleep(Duration::from_secs(20)).await;
-            halt.send(Halt::AfterThis).unwrap();
+            shutdown.begin();
         };
         let (schedule, jobs) = (Schedule::parse("every 6s", Tz::UTC).unwrap(), JobScheduler::new().await.unwrap());
-        scheduler::run("acme".into(), schedule, jobs, clock as Arc<dyn Clock>, halted, cycle, |_| {}).await;
+        scheduler::run("acme".into(), schedule, jobs, clock as Arc<dyn Clock>, shutdown.clone(), cycle, |_| {}).await;
         assert_eq!(begun.into_inner(), 1);
     }
 }
@@ -300,11 +300,11 @@ async fn reports_keep_their_times_over_restarts_and_make_up_for_one_missed() {
                 notify: ["chat".into()].into(),
                 silences: [].into(),
             };
-            let (stop, stopped) = watch::channel(false);
+            let stop = CancellationToken::new();
             let clock_handle = Arc::clone(&clock) as Arc<dyn Clock>;
             let registry = Arc::new(Registry::default());
             let running =
-                tokio::spawn(reports::run(plan, [].into(), registry, Arc::clone(&store), clock_handle, stopped));
+                tokio::spawn(reports::run(plan, [].into(), registry, Arc::clone(&store), clock_handle, stop.clone()));
             // Pages are taken before a second page of the same report replaces the first.
             for _ in 0..up {
                 tokio::time::sleep(HOUR).await;
@@ -316,7 +316,7 @@ async fn reports_keep_their_times_over_restarts_and_make_up_for_one_missed() {
                     })
                     .await;
             }
-            stop.send(true).unwrap();
+            stop.cancel();
             running.await.unwrap();
             state = store.read(Clone::clone);
             tokio::time::sleep(down * HOUR).await;

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 use crate::support::stepped::{self, AcceptingBackend, VirtualClock, epoch};
 use async_trait::async_trait;
@@ -19,7 +20,6 @@ use lowtide::notify::{Delivered, Message, MessageContent, Notifier, RecipientRef
 use lowtide::state::StateStore;
 use lowtide::util::clock::Clock;
 use proptest::prelude::*;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 type AttemptResult = Result<Delivered, SendError>;
@@ -99,7 +99,7 @@ impl TestNotifier {
 struct DeliveryBench {
     store: Arc<StateStore>,
     clock: Arc<dyn Clock>,
-    stop: watch::Sender<bool>,
+    stop: CancellationToken,
     tasks: JoinSet<()>,
     attempts: BTreeMap<&'static str, AttemptLog>,
 }
@@ -127,7 +127,7 @@ impl DeliveryBench {
     }
 
     fn with_store(notifiers: Vec<TestNotifier>, clock: Arc<dyn Clock>, store: Arc<StateStore>) -> Self {
-        let (stop, stopped) = watch::channel(false);
+        let stop = CancellationToken::new();
         let everyone: BTreeSet<Name> = notifiers.iter().map(|notifier| Name::from(notifier.name)).collect();
         let (mut tasks, mut attempts) = (JoinSet::new(), BTreeMap::new());
         for TestNotifier { name, fallback, answers, one_by_one, recipients } in notifiers {
@@ -144,7 +144,7 @@ impl DeliveryBench {
             };
             let route = Route { notifier: Arc::new(fake), fallback: fallback.map(Name::from), quiet_hours: None };
             let worker = DeliveryWorker::new(name.into(), route, everyone.clone(), Arc::clone(&store), clock);
-            tasks.spawn(worker.run(stopped.clone()));
+            tasks.spawn(worker.run(stop.clone()));
         }
         Self { store, clock, stop, tasks, attempts }
     }
@@ -184,7 +184,7 @@ impl DeliveryBench {
     }
 
     async fn end(mut self) {
-        self.stop.send(true).unwrap();
+        self.stop.cancel();
         while let Some(ended) = self.tasks.join_next().await {
             ended.unwrap();
         }
@@ -335,17 +335,16 @@ async fn a_notifier_that_hangs_delays_no_other() {
         }
     }
     let bench = DeliveryBench::new(&[("slack", None, always(ok))]);
-    let (stop, stopped) = watch::channel(false);
+    let stop = CancellationToken::new();
     let route = Route { notifier: Arc::new(HangingNotifier), fallback: None, quiet_hours: None };
     let worker =
         DeliveryWorker::new("mail".into(), route, BTreeSet::new(), Arc::clone(&bench.store), Arc::clone(&bench.clock));
-    let hanging = tokio::spawn(worker.run(stopped));
+    let hanging = tokio::spawn(worker.run(stop.clone()));
     bench.enqueue("acme", TransitionKind::Raised, &["mail", "slack"]).await;
     bench.pass(1).await;
     assert_eq!(bench.attempts("slack"), [(0, vec!["raised acme".to_owned()])]);
     assert_eq!(bench.pending("mail"), 1);
     hanging.abort();
-    drop(stop);
     bench.end().await;
 }
 
@@ -364,18 +363,18 @@ async fn a_hanging_retry_does_not_delay_the_fallback() {
         }
     }
     let bench = DeliveryBench::new(&[("slack", None, always(ok))]);
-    let (stop, stopped) = watch::channel(false);
+    let stop = CancellationToken::new();
     let route =
         Route { notifier: Arc::new(SlowNotifier(Mutex::new(0))), fallback: Some("slack".into()), quiet_hours: None };
     let worker =
         DeliveryWorker::new("mail".into(), route, BTreeSet::new(), Arc::clone(&bench.store), Arc::clone(&bench.clock));
-    let slow = tokio::spawn(worker.run(stopped));
+    let slow = tokio::spawn(worker.run(stop.clone()));
     bench.enqueue("acme", TransitionKind::Raised, &["mail"]).await;
     bench.pass(302).await;
     assert_eq!(bench.sent("slack"), ["raised acme via mail"]);
     bench.pass(600).await;
     assert_eq!((bench.pending("mail"), bench.sent("slack").len()), (0, 1));
-    stop.send(true).unwrap();
+    stop.cancel();
     slow.await.unwrap();
     bench.end().await;
 }
@@ -1015,13 +1014,13 @@ impl Notifier for HangingChannel {
 async fn alerts_that_run_into_time_outs_leave_every_other_alert_its_turn() {
     for hanging in [2usize, 5, 40] {
         let bench = DeliveryBench::of(Vec::new());
-        let (stop, stopped) = watch::channel(false);
+        let stop = CancellationToken::new();
         let log = AttemptLog::default();
         let hook = HangingChannel(Arc::clone(&bench.clock), "bad", Arc::clone(&log));
         let route = Route { notifier: Arc::new(hook), fallback: None, quiet_hours: None };
         let (store, clock) = (Arc::clone(&bench.store), Arc::clone(&bench.clock));
         let worker =
-            tokio::spawn(DeliveryWorker::new("hook".into(), route, BTreeSet::new(), store, clock).run(stopped));
+            tokio::spawn(DeliveryWorker::new("hook".into(), route, BTreeSet::new(), store, clock).run(stop.clone()));
         for n in 0..hanging {
             bench.enqueue(&format!("bad{n}"), TransitionKind::Escalated, &["hook"]).await;
         }
@@ -1044,7 +1043,7 @@ async fn alerts_that_run_into_time_outs_leave_every_other_alert_its_turn() {
             assert!(waited(&name).is_some_and(|at| at <= queued + 21), "{hanging}: {:?}", waited(&name));
         }
         assert_eq!(bench.pending("hook"), hanging);
-        stop.send(true).unwrap();
+        stop.cancel();
         worker.await.unwrap();
     }
 }

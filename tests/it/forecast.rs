@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
 
 use crate::support::bin::{FUNDS, TOKEN, World, wait_until};
 use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Utc};
@@ -493,11 +494,11 @@ async fn forecast_of(base_url: &str) -> (u64, [NaiveDate; 3]) {
     let Reading::Amount(funds) = client.balance(None).await.unwrap().reading(Metric::AvailableFunds) else { panic!() };
     let history_cache = Arc::new(HistoryCache::new(Arc::clone(&clock)));
     let refresher = Refresher::new("acme".into(), client, Arc::clone(&history_cache), Arc::clone(&clock), None, 30);
-    let (_go_on, stopped) = tokio::sync::watch::channel(false);
+    let stop = CancellationToken::new();
     let selected = BTreeSet::from([None]);
     history_cache.request(&selected);
     tokio::select! {
-        () = refresher.run(stopped) => {}
+        () = refresher.run(stop.clone()) => {}
         () = history_cache.wait_until_settled(&selected, Duration::from_secs(30)) => {}
     }
     let history = AccountHistory::merge(&history_cache.fund_histories(&[None]));

@@ -1,4 +1,4 @@
-//! Whether others can tell that the service is awake: a heartbeat service, and systemd.
+//! Signs of life of the service: the heartbeat and systemd.
 
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use crate::support::bin::{FUNDS, Service, World, wait_until};
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-/// The secret part of a heartbeat's address.
+/// Secret part of the heartbeat's address.
 const UUID: &str = "5ecret00-1111-2222-3333-444455556666";
 
 async fn monitor(status: u16) -> MockServer {
@@ -20,13 +20,13 @@ fn configure(world: &World, url: &str, every: &str) {
     world.config(&format!("heartbeat: {{ url: {url}/{UUID}, every: {every} }}\n{FUNDS}"));
 }
 
-/// What was pinged, without the secret part.
+/// Returns the paths that were pinged, without the secret part.
 async fn pings(server: &MockServer) -> Vec<String> {
     let requests = server.received_requests().await.unwrap();
     requests.iter().map(|it| it.url.path().trim_start_matches(&format!("/{UUID}")).to_owned()).collect()
 }
 
-/// Waits until the pings are these, where one that is repeated counts once.
+/// Waits until the pings are these, counting repeated ones once. Returns all pings.
 async fn wait_pings(server: &MockServer, expected: &[&str]) -> Vec<String> {
     for _ in 0..750 {
         let all = pings(server).await;
@@ -37,11 +37,11 @@ async fn wait_pings(server: &MockServer, expected: &[&str]) -> Vec<String> {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("waited in vain for {expected:?}: {:?}", pings(server).await);
+    panic!("expected {expected:?}, found {:?}", pings(server).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_heartbeat_is_sent_while_all_is_well_and_fails_once() {
+async fn heartbeat_is_sent_while_healthy_and_fails_once() {
     let world = World::new().await;
     let server = monitor(200).await;
     configure(&world, &server.uri(), "1s");
@@ -56,21 +56,21 @@ async fn a_heartbeat_is_sent_while_all_is_well_and_fails_once() {
     let all = wait_pings(&server, &["/start", "", "/fail"]).await;
     assert_eq!(all.iter().filter(|it| *it == "/fail").count(), 1);
     let log = service.log();
-    assert!(log.contains("heartbeat says that something fails"), "{log}");
+    assert!(log.contains("heartbeat reports unhealthy"), "{log}");
     assert!(log.contains("\"reason\":\"cannot be read completely: acme\""), "{log}");
-    // A reload is no new start.
+    // A reload sends no `/start`.
     service.hangup();
     world.funds("10000.00");
     wait_pings(&server, &["/start", "", "/fail", ""]).await;
-    // Low funds are no illness.
+    // Low funds do not make the service unhealthy.
     world.funds("100.00");
     world.wait_told(1);
     tokio::time::sleep(Duration::from_millis(1500)).await;
     wait_pings(&server, &["/start", "", "/fail", ""]).await;
     let log = service.log();
     assert!(!log.contains(UUID));
-    let lines = ["heartbeat says that all is well", "heartbeat says that something fails"];
-    assert_eq!(lines.map(|line| log.matches(line).count()), [2, 1], "one line a change: {log}");
+    let lines = ["heartbeat reports healthy", "heartbeat reports unhealthy"];
+    assert_eq!(lines.map(|line| log.matches(line).count()), [2, 1], "one log line for each change: {log}");
     assert_eq!(service.stop(), Some(0));
 }
 
@@ -96,7 +96,7 @@ async fn events_pending_for_ten_minutes_fail_the_heartbeat() {
     world.funds("1000.00");
     let service = world.start();
     wait_pings(&server, &["/start", ""]).await;
-    wait_until("the debt", || world.state().contains("\"queue\""));
+    wait_until("a pending event", || world.state().contains("\"queue\""));
     assert_eq!(service.stop(), Some(0));
     let mut state: serde_json::Value = serde_json::from_str(&world.state()).unwrap();
     let old =
@@ -155,18 +155,18 @@ async fn a_heartbeat_goes_over_tls_or_nowhere() {
     }
 }
 
-/// The words that came so far, without waiting for more.
-fn words(socket: &UnixDatagram, seen: &mut Vec<String>) {
-    let mut word = [0; 256];
-    while let Ok(n) = socket.recv(&mut word) {
-        seen.extend(String::from_utf8_lossy(&word[..n]).lines().map(str::to_owned));
+/// Appends the messages received so far, without waiting for more.
+fn receive_messages(socket: &UnixDatagram, seen: &mut Vec<String>) {
+    let mut buffer = [0; 256];
+    while let Ok(n) = socket.recv(&mut buffer) {
+        seen.extend(String::from_utf8_lossy(&buffer[..n]).lines().map(str::to_owned));
     }
 }
 
-fn wait_word(socket: &UnixDatagram, seen: &mut Vec<String>, word: &str, times: usize) {
-    wait_until(word, || {
-        words(socket, seen);
-        seen.iter().filter(|it| *it == word).count() >= times
+fn wait_message(socket: &UnixDatagram, seen: &mut Vec<String>, message: &str, times: usize) {
+    wait_until(message, || {
+        receive_messages(socket, seen);
+        seen.iter().filter(|it| *it == message).count() >= times
     });
 }
 
@@ -184,14 +184,14 @@ async fn systemd_is_notified_of_start_reload_stop_and_timely_cycles() {
     let world = World::new().await;
     let (socket, service) = supervised(&world);
     let mut seen = Vec::new();
-    wait_word(&socket, &mut seen, "READY=1", 1);
+    wait_message(&socket, &mut seen, "READY=1", 1);
     assert!(!seen.contains(&"RELOADING=1".to_owned()));
-    wait_word(&socket, &mut seen, "WATCHDOG=1", 5);
+    wait_message(&socket, &mut seen, "WATCHDOG=1", 5);
     service.hangup();
-    wait_word(&socket, &mut seen, "RELOADING=1", 1);
-    wait_word(&socket, &mut seen, "READY=1", 2);
+    wait_message(&socket, &mut seen, "RELOADING=1", 1);
+    wait_message(&socket, &mut seen, "READY=1", 2);
     assert_eq!(service.stop(), Some(0));
-    wait_word(&socket, &mut seen, "STOPPING=1", 1);
+    wait_message(&socket, &mut seen, "STOPPING=1", 1);
     let others: Vec<&str> = seen.iter().map(String::as_str).filter(|it| *it != "WATCHDOG=1").collect();
     assert_eq!(others, ["READY=1", "RELOADING=1", "READY=1", "STOPPING=1"]);
 }
@@ -203,6 +203,6 @@ async fn a_bad_configuration_is_never_ready() {
     let (socket, mut service) = supervised(&world);
     assert_eq!(service.wait(), Some(78));
     let mut seen = Vec::new();
-    words(&socket, &mut seen);
+    receive_messages(&socket, &mut seen);
     assert_eq!(seen, [] as [&str; 0]);
 }

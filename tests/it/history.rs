@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
 
 use async_trait::async_trait;
 use chrono::{Days, NaiveDate, TimeDelta};
@@ -27,7 +28,6 @@ use rand::seq::SliceRandom as _;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use url::Url;
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
@@ -167,7 +167,7 @@ async fn an_empty_page_before_the_total_is_retried_once_and_then_an_error() {
     let server = always(PagedLedger { empty_pages: Mutex::new(1), ..PagedLedger::new(1100) }).await;
     assert_eq!(client(&server.uri()).ledger(None, None).await.unwrap().len(), 1100);
     let requested = queries(&server).await;
-    let pages: Vec<&str> = requested.iter().map(|it| &it[it.find("offset").unwrap()..]).collect();
+    let pages: Vec<&str> = requested.iter().map(|request| &request[request.find("offset").unwrap()..]).collect();
     assert_eq!(pages[..3], ["offset=0 limit=500", "offset=500 limit=500", "offset=500 limit=250"]);
     let truncated = PagedLedger { empty_pages: Mutex::new(99), ..PagedLedger::new(1100) };
     for (server, reason, requests) in [
@@ -188,7 +188,7 @@ async fn a_page_over_the_size_limit_is_requested_in_smaller_ones() {
     let server = always(PagedLedger { note_chars: 5000, ..PagedLedger::new(600) }).await;
     assert_eq!(client(&server.uri()).ledger(None, None).await.unwrap().len(), 600);
     let requested = queries(&server).await;
-    let limits: Vec<&str> = requested.iter().map(|it| it.rsplit('=').next().unwrap()).collect();
+    let limits: Vec<&str> = requested.iter().map(|request| request.rsplit('=').next().unwrap()).collect();
     assert_eq!(limits, ["500", "250", "125", "125", "125", "125", "125"]);
     let endless = always(ResponseTemplate::new(200).set_body_string(" ".repeat(2 * 1024 * 1024))).await;
     let error = client(&endless.uri()).ledger(None, None).await.unwrap_err();
@@ -211,7 +211,7 @@ async fn orders_are_requested_by_status_and_end_date() {
     Mock::given(path("/order/certificate")).respond_with(none).mount(&server).await;
     let (from, to) = (NaiveDate::from_ymd_opt(2026, 6, 1).unwrap(), NaiveDate::from_ymd_opt(2027, 12, 1).unwrap());
     let orders = client(&server.uri()).orders(from, to).await.unwrap();
-    assert_eq!(orders.orders.iter().map(|it| (it.id, it.division)).collect::<Vec<_>>(), [(1, Some(5))]);
+    assert_eq!(orders.orders.iter().map(|order| (order.id, order.division)).collect::<Vec<_>>(), [(1, Some(5))]);
     let filters = "filters[status]=issued filters[valid_till]=2026-06-01...2027-12-01";
     let requested = queries(&server).await;
     assert_eq!(requested[2], format!("/order/certificate {filters} offset=0 limit=250"));
@@ -257,7 +257,8 @@ async fn expired_and_reissued_orders_are_read_too() {
     let server = always(OrdersByStatus(list)).await;
     let day = NaiveDate::from_ymd_opt(2026, 9, 1).unwrap();
     let read = client(&server.uri()).orders(day, day).await.unwrap();
-    let found: Vec<_> = read.orders.iter().map(|it| (it.id, it.expired, it.renewed, it.order_ends)).collect();
+    let found: Vec<_> =
+        read.orders.iter().map(|order| (order.id, order.expired, order.renewed, order.order_ends)).collect();
     assert_eq!(found, [(1, false, false, Some(day)), (2, true, true, Some(day)), (3, false, false, Some(day))]);
     assert_eq!(read.undocumented, BTreeMap::from([("frozen".to_owned(), 1)]));
 }
@@ -278,7 +279,7 @@ async fn an_account_without_reissues_still_lists_its_orders() {
     assert_eq!(client(&server.uri()).orders(day, day).await.unwrap().orders.len(), 1);
     assert_eq!(queries(&server).await.len(), 2);
     let log_text = logged();
-    let warnings: Vec<&str> = log_text.lines().filter(|it| it.contains("cannot be listed")).collect();
+    let warnings: Vec<&str> = log_text.lines().filter(|line| line.contains("cannot be listed")).collect();
     assert!(warnings.len() == 1 && warnings[0].contains("403 Forbidden: access_denied"), "{warnings:?}");
     assert!(warnings[0].contains(" INFO ") && !warnings[0].contains("role"), "no action needed: {warnings:?}");
 }
@@ -424,7 +425,7 @@ async fn an_unstably_ordered_listing_is_merged_from_all_attempts() {
     let (orders, pages) = ShuffledOrders::new(270);
     let server = always(orders).await;
     let read = client(&server.uri()).orders(day, day).await.unwrap().orders;
-    assert_eq!(read.iter().map(|it| it.id).collect::<Vec<_>>(), (1..=270).collect::<Vec<_>>());
+    assert_eq!(read.iter().map(|order| order.id).collect::<Vec<_>>(), (1..=270).collect::<Vec<_>>());
     let pages = pages.lock().unwrap();
     assert_eq!(pages.len(), 6, "three attempts of two pages");
     for order in read {
@@ -433,7 +434,7 @@ async fn an_unstably_ordered_listing_is_merged_from_all_attempts() {
         assert_eq!(newest, Some(page / 2), "the latest page counts");
     }
     let log_text = logged();
-    let warnings: Vec<&str> = log_text.lines().filter(|it| it.contains(" WARN ")).collect();
+    let warnings: Vec<&str> = log_text.lines().filter(|line| line.contains(" WARN ")).collect();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].contains("using all that was read") && warnings[0].contains("items=270"), "{warnings:?}");
 }
@@ -501,7 +502,11 @@ async fn an_order_that_changes_status_between_two_listings_is_found() {
         for after in 0..=3 {
             let server = always(ChangingOrder { statuses, after, requests: Mutex::new(0) }).await;
             let read = client(&server.uri()).orders(day, day).await.unwrap().orders;
-            assert_eq!(read.iter().map(|it| it.id).collect::<Vec<_>>(), [7], "{statuses:?}, after {after} requests");
+            assert_eq!(
+                read.iter().map(|order| order.id).collect::<Vec<_>>(),
+                [7],
+                "{statuses:?}, after {after} requests"
+            );
         }
     }
 }
@@ -536,10 +541,7 @@ async fn a_ledger_failure_has_its_kind_and_does_not_pause_the_balance() {
 }
 
 /// Starts a refresher that reads from `source`.
-fn start_refresher(
-    source: Arc<CertCentralClient>,
-    cache: Option<DiskCache>,
-) -> (Arc<HistoryCache>, watch::Sender<bool>) {
+fn start_refresher(source: Arc<CertCentralClient>, cache: Option<DiskCache>) -> (Arc<HistoryCache>, CancellationToken) {
     start_refresher_with_clock(&Arc::new(SystemClock), source, cache)
 }
 
@@ -547,12 +549,12 @@ fn start_refresher_with_clock<C: Clock + 'static>(
     clock: &Arc<C>,
     source: Arc<CertCentralClient>,
     cache: Option<DiskCache>,
-) -> (Arc<HistoryCache>, watch::Sender<bool>) {
+) -> (Arc<HistoryCache>, CancellationToken) {
     let clock = Arc::clone(clock) as Arc<dyn Clock>;
     let history_cache = Arc::new(HistoryCache::new(Arc::clone(&clock)));
     let refresher = Refresher::new("acme".into(), source, Arc::clone(&history_cache), clock, cache, 30);
-    let (stop, stopped) = watch::channel(false);
-    tokio::spawn(refresher.run(stopped));
+    let stop = CancellationToken::new();
+    tokio::spawn(refresher.run(stop.clone()));
     (history_cache, stop)
 }
 
@@ -569,7 +571,7 @@ async fn ledger_and_orders_of_every_scenario_match_its_world() {
     for (name, text) in SHIPPED {
         let text = format!(
             "{}\nrate_limit: off\n",
-            text.lines().filter(|it| !it.starts_with("rate_limit")).collect::<Vec<_>>().join("\n")
+            text.lines().filter(|line| !line.starts_with("rate_limit")).collect::<Vec<_>>().join("\n")
         );
         let (sandbox, client) = sandbox(name, &text).await;
         let divisions: Vec<u64> = sandbox.read_world(|world| world.divisions().map(|(id, _)| id).collect());
@@ -593,7 +595,7 @@ async fn ledger_and_orders_of_every_scenario_match_its_world() {
             assert!(orders.iter().all(|order| order.division == Some(id)), "{name}");
         }
         assert!(sums.values().all(|(sum, balance)| sum == balance), "{name}: {sums:?}");
-        stop.send(true).unwrap();
+        stop.cancel();
     }
 }
 
@@ -715,8 +717,8 @@ async fn wait_published_orders(history_cache: &HistoryCache, clock: &SettableClo
 async fn wait_saved_orders(folder: &Path, read: Time) {
     let read = format!("\"read\":{}", serde_json::to_string(&read).unwrap());
     for _ in 0..3000 {
-        let mut files = std::fs::read_dir(folder).unwrap().map(|it| it.unwrap().path());
-        let file = files.find(|it| it.to_str().unwrap().ends_with("orders.jsonl")).unwrap();
+        let mut files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let file = files.find(|path| path.to_str().unwrap().ends_with("orders.jsonl")).unwrap();
         if std::fs::read_to_string(file).unwrap().lines().next().unwrap().contains(&read) {
             return;
         }
@@ -757,7 +759,7 @@ async fn ended_orders_are_listed_once_and_balances_take_precedence() {
     // The last page of the list is not full, and the two listings of reissues have one page each.
     assert_eq!(first.len(), all / 250 + 3);
     assert!(balances_read < first.last().unwrap().0, "balances are read while the orders are listed");
-    let half = |pages: &[(Instant, NaiveDate)]| pages.windows(9).all(|it| it[8].0 - it[0].0 > WINDOW.length);
+    let half = |pages: &[(Instant, NaiveDate)]| pages.windows(9).all(|pages| pages[8].0 - pages[0].0 > WINDOW.length);
     assert!(half(&first), "at most half of the window is used");
 
     clock.pass(TimeDelta::hours(24));
@@ -768,7 +770,7 @@ async fn ended_orders_are_listed_once_and_balances_take_precedence() {
     assert!(second.len() * 2 < first.len() && half(&second));
     let shown = history_cache.history(None).orders.unwrap();
     wait_saved_orders(&folder.path().join("history"), clock.now()).await;
-    stop.send(true).unwrap();
+    stop.cancel();
 
     // After a restart, nothing is listed until a day has passed.
     let (history_cache, _stop) = start_refresher_with_clock(&clock, limited(), cache());
@@ -795,7 +797,7 @@ async fn a_first_listing_that_fails_half_way_starts_from_the_beginning() {
     assert!(matches!(&gap, HistoryGap::Unreadable(_)), "{gap:?}");
     let first = std::mem::take(&mut *pages.lock().unwrap());
     assert_eq!(first.len(), 6);
-    let names = std::fs::read_dir(folder.path().join("history")).unwrap().map(|it| it.unwrap().file_name());
+    let names = std::fs::read_dir(folder.path().join("history")).unwrap().map(|entry| entry.unwrap().file_name());
     assert!(
         names.into_iter().all(|name| !name.to_str().unwrap().contains("orders")),
         "no incomplete listing is on disk"
@@ -836,7 +838,7 @@ async fn a_long_ledger_is_read_and_cached_within_time_and_memory() {
     let (took, grown) = (began.elapsed(), resident_kib().saturating_sub(before));
     let ledger = history_cache.history(None).ledger.unwrap();
     assert_eq!(ledger.entries().len() as u64, entries);
-    stop.send(true).unwrap();
+    stop.cancel();
     println!("{entries} entries in {took:?}, {} bytes each with everything else", grown * 1024 / entries);
     assert!(took < Duration::from_secs(120), "{took:?}");
     // This includes the bodies of the test server.

@@ -1,4 +1,4 @@
-//! What the service answers over HTTP: alive, ready, metrics; to whom, and to whom not.
+//! HTTP endpoints of the service: health, readiness, metrics, and who may read them.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use wiremock::ResponseTemplate;
 
 const HTTP: &str = "http: { listen: '127.0.0.1:0' }\n";
 
-/// Where it listens, by the latest line of its log that says so.
+/// Returns the address from the latest log line that names it, once there are `times` such lines.
 fn address(service: &Service, times: usize) -> String {
     wait_until("http", || service.log().matches("http listens").count() >= times);
     let log = service.log();
@@ -19,7 +19,7 @@ fn address(service: &Service, times: usize) -> String {
     serde_json::from_str::<Value>(&line).unwrap()["listen"].as_str().unwrap().to_owned()
 }
 
-/// Status, headers and body of one request.
+/// Sends one request and returns status, headers and body.
 fn ask(address: &str, method: &str, path: &str, token: Option<&str>) -> (u16, String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -36,7 +36,7 @@ fn get(address: &str, path: &str) -> (u16, String) {
     (status, body)
 }
 
-/// Waits until the metrics hold these lines.
+/// Waits until the metrics contain these lines, and returns the page.
 fn wait_lines(address: &str, lines: &[&str]) -> String {
     let deadline = Instant::now() + Duration::from_secs(15);
     let mut page;
@@ -46,14 +46,14 @@ fn wait_lines(address: &str, lines: &[&str]) -> String {
         if missing.is_empty() {
             break;
         }
-        assert!(Instant::now() < deadline, "waited in vain for {missing:#?} in {page}");
+        assert!(Instant::now() < deadline, "missing after 15 s: {missing:#?} in {page}");
         std::thread::sleep(Duration::from_millis(50));
     }
     page
 }
 
 #[tokio::test]
-async fn the_metrics_are_what_was_read_to_the_last_decimal() {
+async fn metrics_are_exact_to_the_last_decimal() {
     let world = World::new().await;
     world.config_with(
         "divisions: all",
@@ -90,15 +90,15 @@ async fn the_metrics_are_what_was_read_to_the_last_decimal() {
             "lowtide_events_total{kind=\"unreadable_raised\"} 0",
             "lowtide_read_errors_total{kind=\"refused\"} 0",
             "lowtide_deliveries_total{notifier=\"slack\",outcome=\"delivered\"} 1",
-            "lowtide_owed_events{notifier=\"slack\"} 0",
-            "lowtide_account_good{account=\"acme\"} 1",
+            "lowtide_pending_events{notifier=\"slack\"} 0",
+            "lowtide_account_readable{account=\"acme\"} 1",
             "lowtide_cycles_on_time{account=\"acme\"} 1",
             "lowtide_config_last_reload_successful 1",
         ],
     );
     assert!(
         !page.contains("lowtide_available_funds{account=\"acme\",division=\"13\""),
-        "unlimited is no amount: {page}"
+        "an unlimited balance has no amount: {page}"
     );
     assert!(page.contains(&format!("lowtide_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"))));
     assert!(!page.contains(KEY) && !page.contains(bin::TOKEN));
@@ -107,7 +107,7 @@ async fn the_metrics_are_what_was_read_to_the_last_decimal() {
     promtool(&page);
 }
 
-/// The page in the judgement of Prometheus itself, where that is installed.
+/// Checks the page with Prometheus' own tool, if it is installed.
 fn promtool(page: &str) {
     let tool = Command::new("promtool")
         .args(["check", "metrics"])
@@ -121,8 +121,8 @@ fn promtool(page: &str) {
     };
     tool.stdin.take().unwrap().write_all(page.as_bytes()).unwrap();
     let output = tool.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success() && said.is_empty(), "{said}\n{page}");
+    let output_text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success() && output_text.is_empty(), "{output_text}\n{page}");
 }
 
 #[tokio::test]
@@ -137,7 +137,7 @@ async fn metrics_of_an_unreadable_balance_have_its_last_good_time_only() {
         &address,
         &[
             "lowtide_readable{account=\"acme\",division=\"\"} 0",
-            "lowtide_account_good{account=\"acme\"} 0",
+            "lowtide_account_readable{account=\"acme\"} 0",
             "lowtide_alert_level{account=\"acme\",division=\"\",rule=\"unreadable\"} 1",
             "lowtide_events_total{kind=\"unreadable_raised\"} 1",
         ],
@@ -155,7 +155,7 @@ async fn metrics_of_an_unreadable_balance_have_its_last_good_time_only() {
 }
 
 #[tokio::test]
-async fn it_is_ready_once_every_account_was_read_and_alive_before() {
+async fn service_is_alive_at_start_and_ready_after_the_first_cycles() {
     let world = World::new().await;
     world.config(&format!("{HTTP}{FUNDS}"));
     let body = json!({ "balance": "10000.00", "currency": "USD", "negative_balance_limit": "0.00" });
@@ -195,7 +195,7 @@ async fn without_the_token_http_shows_only_that_the_service_is_alive() {
 }
 
 #[tokio::test]
-async fn amounts_are_not_public_by_mistake() {
+async fn http_on_a_public_address_needs_a_token_or_permission() {
     let world = World::new().await;
     for (http, code) in [
         ("listen: '0.0.0.0:9095'", 78),
@@ -259,7 +259,7 @@ async fn a_reload_moves_the_http_address_unless_the_new_one_is_taken() {
 }
 
 #[tokio::test]
-async fn whoever_begins_requests_and_ends_none_keeps_nobody_from_asking() {
+async fn unfinished_requests_block_no_other_client() {
     let world = World::new().await;
     world.config(&format!("{HTTP}{FUNDS}"));
     let service = world.start();
@@ -274,7 +274,7 @@ async fn whoever_begins_requests_and_ends_none_keeps_nobody_from_asking() {
     let requested_at = Instant::now();
     assert_eq!(get(&address, "/healthz").0, 200);
     assert!(requested_at.elapsed() < Duration::from_secs(5), "{:?}", requested_at.elapsed());
-    // Those that were not closed for the newer ones' sake are closed when their ten seconds are over.
+    // Connections that newer ones did not displace are closed after ten seconds.
     for mut stream in held {
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let ended = stream.read_to_end(&mut Vec::new());
@@ -283,7 +283,7 @@ async fn whoever_begins_requests_and_ends_none_keeps_nobody_from_asking() {
 }
 
 #[tokio::test]
-async fn a_state_that_cannot_be_saved_is_not_ready_and_in_the_metrics() {
+async fn failed_save_shows_in_readiness_and_metrics() {
     let world = World::new().await;
     world.config(&format!("{HTTP}{FUNDS}"));
     std::fs::create_dir(world.path("state.json")).unwrap();

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
 
 use crate::support::hostile;
 use crate::support::service::{
@@ -131,11 +132,11 @@ async fn a_thousand_deliveries_one_by_one_share_their_saves() {
     let before = saved();
     let route = Route { notifier: Arc::new(OneByOneNotifier(1)), fallback: None, quiet_hours: None };
     let worker = DeliveryWorker::new("hook".into(), route, BTreeSet::new(), Arc::clone(&store), clock);
-    let (stop, stopped) = tokio::sync::watch::channel(false);
-    let task = tokio::spawn(worker.run(stopped));
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(worker.run(stop.clone()));
     tokio::time::sleep(Duration::from_secs(20)).await;
     assert!(decode(&disk.last.lock().unwrap()).unwrap().state.queue.is_empty(), "all of it is marked on disk");
-    stop.send(true).unwrap();
+    stop.cancel();
     task.await.unwrap();
     let (bytes, saves) = (saved().0 - before.0, saved().1 - before.1);
     println!("{saves} saves, {:.1} MB", bytes as f64 / 1e6);
@@ -184,11 +185,11 @@ async fn a_crash_repeats_no_more_than_the_few_deliveries_that_share_a_save() {
     let repeats = Arc::new(AtomicUsize::new(0));
     let witness = DiskWitness { disk, taken: Mutex::default(), repeats: Arc::clone(&repeats) };
     let route = Route { notifier: Arc::new(witness), fallback: None, quiet_hours: None };
-    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let stop = CancellationToken::new();
     let worker = DeliveryWorker::new("hook".into(), route, BTreeSet::new(), Arc::clone(&store), clock);
-    let task = tokio::spawn(worker.run(stopped));
+    let task = tokio::spawn(worker.run(stop.clone()));
     tokio::time::sleep(Duration::from_secs(10)).await;
-    stop.send(true).unwrap();
+    stop.cancel();
     task.await.unwrap();
     assert!(store.read(|state| state.queue.is_empty()));
     // The one that is under way is the twenty-sixth.

@@ -61,7 +61,7 @@ const LAYERS: &[&[&str]] = &[
     &["cli"],
 ];
 
-/// Imports that are still to be removed: (file, imported file). The first group breaks purity as well.
+/// Imports that are still to be removed: (file, imported file).
 const EXCEPTIONS: &[(&str, &str)] = &[
     ("backtest/mod.rs", "polling/schedule/mod.rs"),
     ("certcentral/rate_limiter.rs", "polling/pacing.rs"),
@@ -75,6 +75,9 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("config/values.rs", "notify/channels/email/address.rs"),
     ("config/values.rs", "polling/schedule/mod.rs"),
 ];
+
+/// Imports of the sandbox by the service that are still to be removed.
+const SANDBOX_EXCEPTIONS: &[(&str, &str)] = &[("config/scenario.rs", "sandbox/scenario.rs")];
 
 /// Cycles that are still to be removed.
 const CYCLES: &[&[&str]] = &[
@@ -339,8 +342,6 @@ fn files_do_not_import_each_other_in_circles() {
 fn nothing_of_the_service_depends_on_the_sandbox() {
     let graph = ImportGraph::of_sources();
     let users: BTreeSet<_> = graph.imports().filter(|(_, target)| folder_of(target) == Some("sandbox")).collect();
-    let outside = users.into_iter().filter(|(file, _)| !matches!(folder_of(file), Some("sandbox" | "cli")));
-    let known: BTreeSet<_> = EXCEPTIONS.iter().copied().collect();
-    let new: Vec<_> = outside.filter(|import| !known.contains(import)).collect();
-    assert!(new.is_empty(), "imports of the sandbox: {new:#?}");
+    let found = users.into_iter().filter(|(file, _)| !matches!(folder_of(file), Some("sandbox" | "cli"))).collect();
+    assert_same(&found, &SANDBOX_EXCEPTIONS.iter().copied().collect(), "imports of the sandbox");
 }

@@ -1,6 +1,7 @@
 //! Reading many divisions under a rate limit: spread over the schedule, none starved, none delayed by a slow one, with a warning
 //! about a schedule that is too short. Scheduler, poller and limiter are the real ones, on a stepped clock.
 
+use lowtide::util::shutdown::StagedShutdown;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,12 +20,12 @@ use lowtide::polling::poller::{CycleOutcome, PollerState};
 use lowtide::polling::progress::CycleProgress;
 use lowtide::polling::schedule::Schedule;
 use lowtide::polling::scheduler;
-use lowtide::polling::scheduler::{CycleTiming, Halt};
+use lowtide::polling::scheduler::CycleTiming;
 use lowtide::state::{StateBackend, StateStore};
-use lowtide::status::control::Registry;
+use lowtide::status::registry::Registry;
 use lowtide::util::clock::Clock;
 use rust_decimal::Decimal;
-use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::sync::Mutex as AsyncMutex;
 use tokio_cron_scheduler::JobScheduler;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -91,12 +92,13 @@ async fn run_schedule(
             ends.lock().unwrap().push(clock.elapsed());
         }
     };
-    let (halt, halted) = watch::channel(Halt::No);
+    let shutdown = StagedShutdown::default();
     let jobs = JobScheduler::new().await.unwrap();
     let its_clock = Arc::clone(&clock) as Arc<dyn Clock>;
-    let running = tokio::spawn(scheduler::run("acme".into(), schedule, jobs, its_clock, halted, cycle, |_| {}));
+    let running =
+        tokio::spawn(scheduler::run("acme".into(), schedule, jobs, its_clock, shutdown.clone(), cycle, |_| {}));
     tokio::time::sleep(length).await;
-    halt.send(Halt::Now).unwrap();
+    shutdown.abandon();
     running.await.unwrap();
     let requests = std::mem::take(&mut *source.requests.lock().unwrap());
     let ends = std::mem::take(&mut *ends.lock().unwrap());

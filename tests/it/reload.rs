@@ -1,4 +1,4 @@
-//! A running service whose configuration is changed: what it takes over, what it keeps, and what it refuses.
+//! Reloads of a running service: changes that apply, state that is kept, and configurations that are refused.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ fn wait_log(service: &Service, text: &str, times: usize) {
     assert_eq!(service.log().matches(text).count(), times, "{text}");
 }
 
-/// Changes the text of alerts.yaml, as an editor does that writes another file and renames it.
+/// Changes alerts.yaml as editors do: writes another file and renames it.
 fn edit(world: &World, change: impl Fn(String) -> String) {
     let text = std::fs::read_to_string(world.path("alerts.yaml")).unwrap();
     std::fs::write(world.path("alerts.yaml.tmp"), change(text)).unwrap();
@@ -51,7 +51,7 @@ async fn a_reload_raises_nothing_and_forgets_nothing() {
     world.division_funds(11, "1200.00");
     let service = world.start();
     world.wait_told(1);
-    // Without the listing that it keeps, the account would now be unreadable at once.
+    // Without the list of divisions from before the reload, the account would be unreadable at once.
     world.list(&[]);
     edit(&world, |text| text + "    description: Ask Finance.\n");
     wait_log(&service, RELOADED, 1);
@@ -103,7 +103,7 @@ async fn a_broken_file_changes_nothing_and_is_reported_once() {
     let text = world.run(&["status"]);
     assert!(text.stdout.contains("REFUSED") && text.stdout.contains("did you mean `below`?"), "{text:?}");
     assert_eq!(world.run(&["health"]).code, Some(0));
-    // The same bad content, saved again, is no news.
+    // The same bad content, saved again, is not reported again.
     edit(&world, |text| text);
     world.let_a_cycle_pass();
     std::thread::sleep(Duration::from_secs(6));
@@ -120,7 +120,7 @@ async fn a_broken_file_changes_nothing_and_is_reported_once() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_yaml_any_more_or_gone_is_refused_too() {
+async fn a_file_that_is_deleted_or_no_longer_yaml_is_refused() {
     let world = World::new().await;
     edit(&world, |text| text.replace("state: state.json", "state: lowtide-state.json"));
     let service = world.start();
@@ -168,7 +168,7 @@ async fn an_account_that_leaves_ends_its_alerts_quietly() {
     let service = world.start();
     service.wait_event("raised funds/acme");
     service.wait_event("raised funds/beta");
-    wait_until("the delivery", || world.state().contains("notified") && !world.state().contains("\"queue\""));
+    wait_until("the delivery", || world.state().contains("\"notified\"") && !world.state().contains("\"queue\""));
     let sent = world.told().len();
     edit(&world, |_| one.clone());
     wait_log(&service, "alert ended quietly", 1);
@@ -187,18 +187,18 @@ async fn pending_events_of_a_removed_notifier_are_dropped_and_logged() {
     let service = world.start();
     wait_until("the failure", || world.state().contains("\"failing_notifiers\""));
     edit(&world, |text| text.replace("  slack:\n", "  chat:\n").replace("notify: [slack]", "notify: [chat]"));
-    wait_log(&service, "owed notifications dropped", 1);
+    wait_log(&service, "pending notifications dropped", 1);
     world.slack_answers(ResponseTemplate::new(200).set_body_string("ok"));
     let sent = world.told().len();
     world.let_a_cycle_pass();
-    assert_eq!(world.told().len(), sent, "it is not raised again for the new one");
+    assert_eq!(world.told().len(), sent, "the alert is not raised again for the new notifier");
     world.funds("100.00");
     service.expect_events(&["raised funds/acme", "escalated funds/acme"]);
     wait_until("the escalation", || world.told().len() == sent + 1);
 }
 
 #[tokio::test]
-async fn a_send_that_runs_is_finished_and_not_repeated() {
+async fn a_send_in_progress_is_finished_and_not_repeated() {
     let world = World::new().await;
     world.slack_answers(ResponseTemplate::new(200).set_body_string("ok").set_delay(Duration::from_secs(2)));
     world.funds("1000.00");
@@ -206,7 +206,7 @@ async fn a_send_that_runs_is_finished_and_not_repeated() {
     world.wait_told(1);
     service.hangup();
     wait_log(&service, RELOADED, 1);
-    wait_until("the delivery", || world.state().contains("notified") && !world.state().contains("\"queue\""));
+    wait_until("the delivery", || world.state().contains("\"notified\"") && !world.state().contains("\"queue\""));
     service.wait_cycles(4);
     world.wait_told(1);
 }
@@ -227,7 +227,7 @@ async fn a_pause_requested_by_a_server_outlives_a_reload() {
     wait_log(&service, RELOADED, 1);
     world.let_a_cycle_pass();
     world.wait_told(1);
-    // Whatever sends in another way is asked by it at once.
+    // A notifier that now sends in another way is tried at once.
     world.config(
         &("    timeout: 9s
 "
@@ -241,7 +241,7 @@ async fn a_pause_requested_by_a_server_outlives_a_reload() {
 }
 
 #[tokio::test]
-async fn another_state_file_waits_for_a_restart() {
+async fn a_changed_state_path_needs_a_restart() {
     let world = World::new().await;
     let service = world.start();
     service.wait_cycles(1);
@@ -262,10 +262,10 @@ async fn a_service_stopped_while_it_reloads_stops() {
     service.hangup();
     wait_log(&service, RELOADED, 1);
     assert_eq!(service.stop(), Some(0));
-    assert!(!world.state().contains("\"queue\""), "the running send was finished: {}", world.state());
+    assert!(!world.state().contains("\"queue\""), "the send in progress was finished: {}", world.state());
 }
 
-/// Another notifier, `hook`, that answers its first request after so many seconds, and the others at once.
+/// Adds a notifier `hook` whose server answers the first request after `seconds` and the others at once.
 async fn slow_hook(world: &World, seconds: u64) -> MockServer {
     let server = MockServer::start().await;
     let slow = ResponseTemplate::new(200).set_delay(Duration::from_secs(seconds));
@@ -276,12 +276,12 @@ async fn slow_hook(world: &World, seconds: u64) -> MockServer {
     server
 }
 
-/// The requests to a server so far.
+/// Number of requests to a server so far.
 async fn request_count(server: &MockServer) -> usize {
     server.received_requests().await.unwrap().len()
 }
 
-/// Waits until a server was asked so often.
+/// Waits until a server has received `times` requests.
 async fn wait_requests(server: &MockServer, times: usize) {
     for _ in 0..600 {
         if request_count(server).await >= times {
@@ -289,7 +289,7 @@ async fn wait_requests(server: &MockServer, times: usize) {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    panic!("it was asked {} times, not {times}", request_count(server).await);
+    panic!("{} requests instead of {times}", request_count(server).await);
 }
 
 #[tokio::test]
@@ -309,11 +309,11 @@ async fn a_slow_send_delays_no_other_notifier_and_no_cycle_after_a_reload() {
     world.wait_told(2);
     let cycles = service.cycles();
     service.wait_cycles(cycles + 2);
-    assert!(began.elapsed() < Duration::from_secs(11), "it waited for the send: {:?}", began.elapsed());
-    assert_eq!(request_count(&hook).await, 1, "its own notifier sends nothing before that send has ended");
+    assert!(began.elapsed() < Duration::from_secs(11), "the reload waited for the send: {:?}", began.elapsed());
+    assert_eq!(request_count(&hook).await, 1, "the notifier sends nothing before its send in progress has ended");
     wait_requests(&hook, 2).await;
     assert!(began.elapsed() > Duration::from_secs(11));
-    wait_until("all of it to be marked", || !world.state().contains("\"queue\""));
+    wait_until("an empty queue", || !world.state().contains("\"queue\""));
     assert_eq!(request_count(&hook).await, 2, "nothing is sent twice");
     assert_eq!(service.stop(), Some(0));
 }
@@ -321,31 +321,31 @@ async fn a_slow_send_delays_no_other_notifier_and_no_cycle_after_a_reload() {
 #[tokio::test]
 async fn a_removed_notifier_finishes_its_send_and_sends_no_more() {
     let world = World::new().await;
-    let with_it = slow_hook(&world, 12).await;
+    let hook = slow_hook(&world, 12).await;
     let before = std::fs::read_to_string(world.path("alerts.yaml")).unwrap();
     world.funds("1000.00");
     let service = world.start();
     world.wait_told(1);
-    wait_requests(&with_it, 1).await;
+    wait_requests(&hook, 1).await;
     world.config(FUNDS);
     service.hangup();
     wait_log(&service, RELOADED, 1);
     wait_log(&service, "no longer configured still runs", 1);
-    // It comes back before its send has ended: nothing is sent beside that.
+    // The notifier returns before its send has ended: no second send starts meanwhile.
     std::fs::write(world.path("alerts.yaml"), &before).unwrap();
     service.hangup();
     wait_log(&service, RELOADED, 2);
     world.funds("100.00");
     world.wait_told(2);
-    wait_requests(&with_it, 2).await;
-    wait_until("all of it to be marked", || !world.state().contains("\"queue\""));
+    wait_requests(&hook, 2).await;
+    wait_until("an empty queue", || !world.state().contains("\"queue\""));
     world.config(FUNDS);
     service.hangup();
     wait_log(&service, RELOADED, 3);
     world.funds("5000.00");
     assert!(world.wait_told(3).to_lowercase().contains("resolved"));
     wait_until("an empty queue", || !world.state().contains("\"queue\""));
-    assert_eq!(request_count(&with_it).await, 2);
+    assert_eq!(request_count(&hook).await, 2);
     assert_eq!(service.stop(), Some(0));
 }
 

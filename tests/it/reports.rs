@@ -165,7 +165,7 @@ async fn a_cron_step_larger_than_its_field_is_refused_with_a_suggestion() {
     );
     let ran = world.run(&["validate"]);
     assert_eq!(ran.code, Some(78));
-    for said in [
+    for expected in [
         "`*/90 * * * *` is not a schedule",
         "accounts.acme.schedule",
         "expected a crontab",
@@ -174,7 +174,7 @@ async fn a_cron_step_larger_than_its_field_is_refused_with_a_suggestion() {
         "`*/14` is no day of the week: a step is from 1 to 7)",
     ] {
         let words: Vec<&str> = ran.stdout.split_whitespace().collect();
-        assert!(words.join(" ").contains(said), "{said} is not in {}", ran.stdout);
+        assert!(words.join(" ").contains(expected), "{expected} is not in {}", ran.stdout);
     }
 }
 
@@ -186,7 +186,7 @@ async fn mistakes_in_reports_are_listed_with_the_others() {
     ));
     let ran = world.run(&["validate"]);
     assert_eq!(ran.code, Some(78));
-    for said in [
+    for expected in [
         "missing required key `schedule`",
         "  reports.a.schedule",
         "`slak` is not the name of a notifier",
@@ -197,7 +197,7 @@ async fn mistakes_in_reports_are_listed_with_the_others() {
         "expected schedule or notify",
         "did you mean `schedule`?",
     ] {
-        assert!(ran.stdout.contains(said), "{said} is not in {}", ran.stdout);
+        assert!(ran.stdout.contains(expected), "{expected} is not in {}", ran.stdout);
     }
     world.config(FUNDS);
     let preview = world.run(&["preview", "--event", "report", "-o", "json"]).json();

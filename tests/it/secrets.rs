@@ -1,6 +1,6 @@
-//! No secret is shown, at any level of the log, by any command, in any message or file, whatever a server echoes.
+//! No secret is shown in any log level, command, message or file, whatever a server echoes.
 //!
-//! One service at `trace` between servers that all know its secrets and tell them in every place and form they can.
+//! One service with log level `trace` runs against servers that echo its secrets in every place and encoding.
 
 use crate::support::bin::{KEY, World, wait_until};
 use crate::support::faults::{Fault, FaultServer, ok, status};
@@ -10,13 +10,13 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use lowtide::config::{self, Environment};
 use lowtide::util::secret::{Redactor, Secret};
 
-/// A key that looks different in JSON, in an address and in lower case.
+/// API key that differs in JSON, in an address and in lower case.
 const NASTY: &str = r#"Sk"Nasty\Key/42+Qz=Wx&v"#;
 const TOKEN: &str = "AbCdEfGhIjKlMnOp42";
 const QUERY: &str = "QuErY77SeCrEt88tOkEn";
 const PASSWORD: &str = "pA55w0rd\"with'odd<chars>";
 
-/// What must be found nowhere: every piece of ten characters of a secret, in any case, and of its base64 forms.
+/// Strings that must not be found: every ten characters of a secret, in any case (`true`), and of its base64 forms (`false`).
 fn pieces() -> Vec<(String, bool)> {
     let plain = |user: &str| format!("\0{user}\0{PASSWORD}");
     let encoded = [KEY, NASTY, TOKEN, QUERY, PASSWORD].map(|it| STANDARD.encode(it));
@@ -41,7 +41,7 @@ fn assert_shows_nothing(place: &str, text: &str, pieces: &[(String, bool)]) {
     }
 }
 
-/// A secret as a server may tell it.
+/// Encodings in which a server may echo a secret.
 fn forms(secret: &str) -> Vec<String> {
     let json = serde_json::to_string(secret).unwrap();
     let json = json.trim_start_matches('"').strip_suffix('"').unwrap_or(&json).to_owned();
@@ -65,7 +65,7 @@ fn all(secret: &str) -> String {
     forms(secret).join(" ; ")
 }
 
-/// Accounts that know the key and tell it.
+/// CertCentral servers that echo the key.
 fn certcentrals() -> Vec<(&'static str, Fault)> {
     let mut faults = Vec::new();
     for key in [KEY, NASTY] {
@@ -104,7 +104,7 @@ fn certcentrals() -> Vec<(&'static str, Fault)> {
     faults
 }
 
-/// Slack and its like, that know the address and tell it.
+/// Slack servers that echo the address.
 fn slacks() -> Vec<Fault> {
     let echoed = format!("{} {} /services/T0/B0/{TOKEN} ?token={QUERY}", all(TOKEN), all(QUERY));
     let location = [format!("Location: https://{TOKEN}.example.com/services/T0/B0/{TOKEN}?token={QUERY}")];
@@ -123,7 +123,7 @@ fn slacks() -> Vec<Fault> {
     faults
 }
 
-/// Mail servers that know the password and tell it, at every step.
+/// Mail servers that echo the password at every step.
 async fn mails() -> Vec<Server> {
     let plain = format!("\0lowtide\0{PASSWORD}");
     let mut scripts = Vec::new();
@@ -148,7 +148,7 @@ fn yaml(text: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_service_at_trace_between_servers_that_echo_everything_shows_nothing() {
+async fn servers_that_echo_secrets_make_the_service_show_none() {
     let world = World::new().await;
     let faults = certcentrals();
     let keys: Vec<&str> = faults.iter().map(|(key, _)| *key).collect();
@@ -215,7 +215,7 @@ async fn a_service_at_trace_between_servers_that_echo_everything_shows_nothing()
         slacks.iter().all(|server| !server.requests().is_empty())
             && mails.iter().all(|server| !server.conversations().is_empty())
     });
-    wait_until("the fallbacks to be told", || {
+    wait_until("the fallbacks to be notified", || {
         let sent = world.told().join("\n");
         sent.contains("Sent here because")
             && inbox.conversations().iter().any(|it| it.data.iter().any(|data| data.contains("Sent here")))
@@ -227,7 +227,7 @@ async fn a_service_at_trace_between_servers_that_echo_everything_shows_nothing()
     }
     shown.push(("the state file".to_owned(), world.state()));
     shown.push(("the log".to_owned(), service.log()));
-    assert!(service.log().contains("TRACE"), "the log is as talkative as it can be");
+    assert!(service.log().contains("TRACE"), "the log has lines at trace level");
     service.interrupt();
     let commands: [&[&str]; 7] = [
         &["check"],
@@ -254,15 +254,15 @@ async fn a_service_at_trace_between_servers_that_echo_everything_shows_nothing()
     shown.push(("the mails".to_owned(), mails.collect::<Vec<_>>().join("\n").replace("=\r\n", "")));
     let pieces = pieces();
     for (place, text) in &shown {
-        assert!(!text.is_empty(), "{place} has something to show");
+        assert!(!text.is_empty(), "{place} is empty");
         assert_shows_nothing(place, text, &pieces);
     }
     let everything: String = shown.into_iter().map(|(_, text)| text).collect();
-    assert!(everything.matches("***").count() > 100, "the servers did echo, and it was struck out");
+    assert!(everything.matches("***").count() > 100, "the servers echoed secrets, and they were redacted");
 }
 
 #[test]
-fn no_type_shows_a_secret_when_it_is_debugged() {
+fn debug_output_shows_no_secret() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("alerts.yaml");
     let text = format!(
@@ -286,7 +286,7 @@ fn no_type_shows_a_secret_when_it_is_debugged() {
     assert_shows_nothing("Debug", &shown, &pieces());
 }
 
-/// What [`a_panic_shows_no_secret`] runs in a process of its own.
+/// Runs in a separate process for [`a_panic_shows_no_secret`].
 #[test]
 #[ignore = "ends in a panic; run by a_panic_shows_no_secret"]
 fn a_panic() {

@@ -68,7 +68,7 @@ async fn mistakes_are_reported_at_load_with_their_places() {
     let ran = world.run(&["validate"]);
     assert_eq!(ran.code, Some(78));
     for said in [
-        "error: the template fails: there is no variable `amountt`; did you mean `amount`?",
+        "error: the template fails: undefined variable `amountt`; did you mean `amount`?",
         "alerts.yaml:12:24  notifiers.slack.template.slack",
         "the template fails: line 1 of the template: syntax error",
         "the template fails: line 1 of the template: `breakdown.x` is undefined",

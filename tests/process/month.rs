@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 use async_trait::async_trait;
 use lowtide::alerting::end_alerts::end_unconfigured_alerts;
@@ -28,7 +29,7 @@ use lowtide::polling::poller::{Poller, PollerState};
 use lowtide::state;
 use lowtide::state::{JsonPieces, StateBackend, StateStore};
 use lowtide::util::clock::Clock;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::stepped::VirtualClock;
@@ -605,14 +606,14 @@ async fn run_process(run: &Arc<ProcessRun>, clock: &Arc<dyn Clock>) {
             ((), false)
         })
         .await;
-    let (_stop, stopped) = watch::channel(false);
+    let stop = CancellationToken::new();
     let mut workers = JoinSet::new();
     for (name, fallback, recipients) in NOTIFIERS {
         let (clock, run) = (Arc::clone(clock), Arc::clone(run));
         let channel = ScriptedNotifier { name, recipients, clock: Arc::clone(&clock), run };
         let desk = Route { notifier: Arc::new(channel), fallback: fallback.map(Name::from), quiet_hours: None };
         workers.spawn(
-            DeliveryWorker::new(name.into(), desk, everyone.clone(), Arc::clone(&store), clock).run(stopped.clone()),
+            DeliveryWorker::new(name.into(), desk, everyone.clone(), Arc::clone(&store), clock).run(stop.clone()),
         );
     }
     let (store_to_retry, its_clock) = (Arc::clone(&store), Arc::clone(clock));

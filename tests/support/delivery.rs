@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 use async_trait::async_trait;
 use lowtide::alerting::state::State;
@@ -18,7 +19,6 @@ use lowtide::notify::delivery::{DeliveryWorker, Route};
 use lowtide::notify::{Delivered, Message, MessageContent, Notifier, SendError};
 use lowtide::state::StateStore;
 use lowtide::util::clock::Clock;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 pub use super::stepped::epoch;
@@ -111,7 +111,7 @@ impl TestNotifier {
 pub struct DeliveryBench {
     pub store: Arc<StateStore>,
     clock: Arc<dyn Clock>,
-    stop: watch::Sender<bool>,
+    stop: CancellationToken,
     tasks: JoinSet<()>,
     attempts: BTreeMap<&'static str, AttemptLog>,
 }
@@ -125,7 +125,7 @@ impl DeliveryBench {
     pub fn with_quiet_hours(notifiers: Vec<TestNotifier>, mut quiet: Option<QuietHours>) -> Self {
         let clock = VirtualClock::begin();
         let store = Arc::new(StateStore::new(State::default(), Arc::new(AcceptingBackend)));
-        let (stop, stopped) = watch::channel(false);
+        let stop = CancellationToken::new();
         let names: BTreeSet<Name> = notifiers.iter().map(|notifier| Name::from(notifier.name)).collect();
         let (mut tasks, mut attempts) = (JoinSet::new(), BTreeMap::new());
         for notifier in notifiers {
@@ -144,7 +144,7 @@ impl DeliveryBench {
             };
             let worker =
                 DeliveryWorker::new(notifier.name.into(), route, names.clone(), Arc::clone(&store), Arc::clone(&clock));
-            tasks.spawn(worker.run(stopped.clone()));
+            tasks.spawn(worker.run(stop.clone()));
         }
         Self { store, clock, stop, tasks, attempts }
     }
@@ -167,11 +167,11 @@ impl DeliveryBench {
     }
 
     pub fn pending(&self, name: &str) -> usize {
-        self.store.read(|state| state.pending_for(name).count())
+        self.store.read(|state| state.queue.pending_for(name).count())
     }
 
     pub async fn end(mut self) {
-        self.stop.send(true).unwrap();
+        self.stop.cancel();
         while let Some(ended) = self.tasks.join_next().await {
             ended.unwrap();
         }

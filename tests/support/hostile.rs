@@ -243,7 +243,7 @@ pub fn state(data: &[u8]) {
             state.queue.enqueue(NewEvent::notice(EventSubject::Threshold(event), at(n), names.clone()));
         }
         for name in &names {
-            let queued = state.pending_for(name).filter(|(event, _)| {
+            let queued = state.queue.pending_for(name).filter(|(event, _)| {
                 let same = event.alert().map(|it| (&it.rule, &it.account, it.division));
                 same == Some((&key.rule, &key.account, key.division))
             });
@@ -254,13 +254,13 @@ pub fn state(data: &[u8]) {
     }
     for name in &names {
         can_be_rendered(&state, name);
-        let ids: BTreeSet<String> = state.pending_for(name).map(|(event, _)| event.id.clone()).collect();
+        let ids: BTreeSet<String> = state.queue.pending_for(name).map(|(event, _)| event.id.clone()).collect();
         let half: BTreeSet<String> = ids.iter().step_by(2).cloned().collect();
         state.mark_delivered(name, &half, Some("<first@example.com>"), &[]);
         state.mark_delivered(name, &ids, None, &["late@example.com".to_owned()]);
         survives(&state);
         state.mark_delivered(name, &ids, None, &[]);
-        assert_eq!(state.pending_for(name).count(), 0, "delivered events are no longer pending");
+        assert_eq!(state.queue.pending_for(name).count(), 0, "delivered events are no longer pending");
     }
     state.drop_unconfigured_notifiers(|_| false);
     assert!(state.queue.is_empty() && state.failing_notifiers.is_empty());
@@ -285,7 +285,7 @@ fn can_be_rendered(state: &State, name: &Name) {
     if items.is_empty() {
         return;
     }
-    let references = state.pending_for(name).filter_map(|(_, pending)| pending.thread.clone()).collect();
+    let references = state.queue.pending_for(name).filter_map(|(_, pending)| pending.thread.clone()).collect();
     let message = Message {
         id: "abc".to_owned(),
         at: at(60),

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 use async_trait::async_trait;
 use lowtide::alerting::end_alerts::end_unconfigured_alerts;
@@ -18,10 +19,9 @@ use lowtide::notify::delivery::{DeliveryWorker, Route};
 use lowtide::notify::{Delivered, Message, Notifier, SendError};
 use lowtide::polling::poller::{Poller, PollerState};
 use lowtide::state::{JsonPieces, StateBackend, StateStore, encode};
-use lowtide::status::control::Registry;
+use lowtide::status::registry::Registry;
 use lowtide::util::clock::Clock;
 use rust_decimal::Decimal;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::service::{JumpingClock, balance, policy, poller, rule};
@@ -103,7 +103,7 @@ struct LongRun {
 
 impl LongRun {
     /// Starts the parts that a reload replaces: the poller and the delivery worker.
-    fn start_generation(&self, day: u64) -> (Arc<Poller>, JoinSet<()>, watch::Sender<bool>) {
+    fn start_generation(&self, day: u64) -> (Arc<Poller>, JoinSet<()>, CancellationToken) {
         let every = Duration::from_secs((6 + day % 2) * 3600);
         let source = Arc::clone(&self.world) as Arc<dyn BalanceSource>;
         let policy = policy(DivisionScope::All(BTreeSet::new()), rule(Duration::ZERO, every, &["chat"]));
@@ -114,9 +114,9 @@ impl LongRun {
         let route = Route { notifier, fallback: None, quiet_hours: None };
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
         let worker = DeliveryWorker::new("chat".into(), route, names, Arc::clone(&self.store), clock);
-        let (stop, stopped) = watch::channel(false);
+        let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        tasks.spawn(worker.run(stopped));
+        tasks.spawn(worker.run(stop.clone()));
         (poller, tasks, stop)
     }
 }
@@ -132,7 +132,7 @@ pub async fn run_days(divisions: u64, days: u64) -> Vec<f64> {
     for n in 0..days * CYCLES_PER_DAY {
         if n > 0 && n % CYCLES_PER_DAY == 0 {
             let (_, mut tasks, stop) = generation;
-            stop.send(true).unwrap();
+            stop.cancel();
             while tasks.join_next().await.is_some() {}
             generation = run.start_generation(n / CYCLES_PER_DAY);
             let now = run.clock.now();

@@ -1,10 +1,12 @@
 //! The service without a process: the real scheduler, poller, state and delivery, with balances that the test sets, channels that
 //! record, and a clock that the test steps and sets. No real time passes: run it on tokio's paused time.
 
+use lowtide::util::shutdown::StagedShutdown;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 use async_trait::async_trait;
 use lowtide::alerting::policy::{AccountPolicy, DivisionScope};
@@ -23,7 +25,7 @@ use lowtide::polling::scheduler;
 use lowtide::state::{JsonPieces, StateBackend, StateStore};
 use lowtide::util::clock::Clock;
 use rust_decimal::Decimal;
-use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_cron_scheduler::JobScheduler;
@@ -245,8 +247,8 @@ pub fn poller(source: Arc<dyn BalanceSource>, clock: &Arc<JumpingClock>, policy:
 pub struct TestService {
     pub clock: Arc<JumpingClock>,
     pub store: Arc<StateStore>,
-    stop: watch::Sender<bool>,
-    halt: watch::Sender<scheduler::Halt>,
+    stop: CancellationToken,
+    shutdown: StagedShutdown,
     tasks: JoinSet<()>,
 }
 
@@ -260,7 +262,7 @@ impl TestService {
     ) -> Self {
         let store =
             Arc::new(StateStore::new(State::default(), Arc::new(RecordingBackend::default()) as Arc<dyn StateBackend>));
-        let (stop, stopped) = watch::channel(false);
+        let stop = CancellationToken::new();
         let everyone: BTreeSet<Name> = notifiers.iter().map(|(name, ..)| Name::from(*name)).collect();
         let mut tasks = JoinSet::new();
         for (name, fallback, notifier) in notifiers {
@@ -271,7 +273,7 @@ impl TestService {
             };
             let clock = Arc::clone(clock) as Arc<dyn Clock>;
             let worker = DeliveryWorker::new((*name).into(), route, everyone.clone(), Arc::clone(&store), clock);
-            tasks.spawn(worker.run(stopped.clone()));
+            tasks.spawn(worker.run(stop.clone()));
         }
         // The cron scheduler follows the system's clock, which tests cannot set. It is never started, so waits follow elapsed
         // time alone.
@@ -286,9 +288,9 @@ impl TestService {
             }
         };
         let its_clock = Arc::clone(clock) as Arc<dyn Clock>;
-        let (halt, halted) = watch::channel(scheduler::Halt::No);
-        tasks.spawn(scheduler::run(name, schedule, jobs, its_clock, halted, cycle, |_| {}));
-        Self { clock: Arc::clone(clock), store, stop, halt, tasks }
+        let shutdown = StagedShutdown::default();
+        tasks.spawn(scheduler::run(name, schedule, jobs, its_clock, shutdown.clone(), cycle, |_| {}));
+        Self { clock: Arc::clone(clock), store, stop, shutdown, tasks }
     }
 
     /// Lets this much time pass.
@@ -297,8 +299,8 @@ impl TestService {
     }
 
     pub async fn stop(mut self) {
-        self.stop.send(true).unwrap();
-        self.halt.send(scheduler::Halt::Now).unwrap();
+        self.stop.cancel();
+        self.shutdown.abandon();
         while let Some(ended) = self.tasks.join_next().await {
             ended.unwrap();
         }

@@ -139,7 +139,7 @@ mod tests {
         .unwrap();
         assert_eq!((page.listed.len(), page.total), (2, Some(2)));
         let items = page.into_items();
-        let summary: Vec<_> = items.iter().map(|it| (&*it.id, it.change.to_string(), &*it.kind)).collect();
+        let summary: Vec<_> = items.iter().map(|entry| (&*entry.id, entry.change.to_string(), &*entry.kind)).collect();
         assert_eq!(
             summary,
             [("5335328", "-750".to_owned(), "Charge"), ("5533001", "1000.05".to_owned(), "Credit Card Deposit")]

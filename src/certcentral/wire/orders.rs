@@ -338,7 +338,7 @@ mod tests {
         let item = format!(r#"{{"id":1,"status":"issued","price":1,"certificate":{certificate}{fields}}}"#);
         let page = orders(format!(r#"{{"orders":[{item}]}}"#).as_bytes(), redactor).unwrap();
         let order = page.into_items().remove(0);
-        (order.product.map(|it| it.to_string()), order.common_name.map(|it| it.to_string()))
+        (order.product.map(|text| text.to_string()), order.common_name.map(|text| text.to_string()))
     }
 
     #[test]

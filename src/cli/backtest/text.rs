@@ -80,11 +80,12 @@ fn heading(line: &str, colour: bool) -> String {
 /// Formats a table of events, each line in the colour of its level.
 fn events_text(table: &Table, colour: bool) -> String {
     let styles = std::iter::once(None).chain(table.rows.iter().map(|row| row_style(row)));
-    let text = table.text();
-    let lines = text.lines().zip(styles);
-    lines
-        .map(|(line, style)| format!("  {}\n", paint(line, style.unwrap_or_default(), colour && style.is_some())))
-        .collect()
+    let mut text = String::new();
+    for (line, style) in table.text().lines().zip(styles) {
+        let painted = style.map_or_else(|| line.to_owned(), |style| paint(line, style, colour));
+        text.push_str(&format!("  {painted}\n"));
+    }
+    text
 }
 
 fn row_style(row: &[String]) -> Option<Style> {

@@ -14,11 +14,11 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 use anyhow::Context as _;
 use rust_decimal::Decimal;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -111,7 +111,7 @@ struct DemoRun {
     slack: SlackSink,
     mail: MailSink,
     service: Option<JoinHandle<Result<(), RunError>>>,
-    stop: Option<oneshot::Sender<()>>,
+    stop: CancellationToken,
     messages: usize,
     mails: usize,
     counts: ServiceCounters,
@@ -152,13 +152,14 @@ impl DemoRun {
         loaded.secrets.iter().for_each(|secret| context.redactor.learn(secret));
         let mut config = loaded.config.context("the demo's own configuration is invalid")?;
         config.accounts.values_mut().for_each(|account| account.connection.timeout = timing.timeout);
-        let (stop, stopped) = oneshot::channel::<()>();
+        let stop = CancellationToken::new();
         let state = config.state.clone();
-        let (redactor, service_clock) = (context.redactor.clone(), Arc::clone(&clock));
-        let service = tokio::spawn(async move {
-            let stopped = async { drop(stopped.await) };
-            app::run(&config, &redactor, service_clock, RunOptions::default(), stopped).await
-        });
+        let (redactor, service_clock, stopped) =
+            (context.redactor.clone(), Arc::clone(&clock), stop.clone().cancelled_owned());
+        let service =
+            tokio::spawn(
+                async move { app::run(&config, &redactor, service_clock, RunOptions::default(), stopped).await },
+            );
         Ok(Self {
             scenario,
             folder,
@@ -169,7 +170,7 @@ impl DemoRun {
             slack,
             mail,
             service: Some(service),
-            stop: Some(stop),
+            stop,
             messages: 0,
             mails: 0,
             counts: ServiceCounters::default(),
@@ -304,9 +305,7 @@ impl DemoRun {
 
     /// Stops the service in the way that SIGTERM would, and waits for it.
     async fn stop(&mut self, screen: &mut DemoScreen) -> anyhow::Result<()> {
-        if let Some(stop) = self.stop.take() {
-            let _ = stop.send(()); // fails if the service has ended already
-        }
+        self.stop.cancel();
         if let Some(service) = self.service.take() {
             tokio::time::timeout(STALL_TIMEOUT, service).await.context("the service does not stop")???;
         }

@@ -1,6 +1,7 @@
 //! Tests of the disk cache: restarts, damaged files, and file systems that fail or hang.
 
 use super::*;
+use tokio_util::sync::CancellationToken;
 
 /// Returns whether the cache files contain a ledger and orders that were read at `read` or later.
 fn files_read_since(folder: &Path, read: Time) -> bool {
@@ -37,8 +38,9 @@ async fn history_is_saved_once_a_hanging_file_system_responds() {
     let (release, hangs) = std::sync::mpsc::channel::<()>();
     let advance = tokio::time::advance(Duration::from_secs(30));
     assert!(tokio::join!(refresher.disk.run(move |_| hangs.recv()), advance).0.is_none(), "the file system hangs");
-    let (stop, stopped) = watch::channel(false);
-    let harness = RefresherHarness { fake_source, history, stop, task: tokio::spawn(refresher.run(stopped)) };
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(refresher.run(stop.clone()));
+    let harness = RefresherHarness { fake_source, history, stop, task };
     harness.request(&[None]).wait_until_settled(&[None]).await;
     assert_eq!((harness.entries(None), files(folder.path()).len()), (Ok(2), 0), "nothing waits for the file system");
     release.send(()).unwrap();
@@ -56,7 +58,8 @@ async fn requested_ends_survive_a_restart_during_a_listing() {
     *fake_source.orders.lock().unwrap() = (1..=300).map(|id| order(id, 10, 3, None)).collect();
     *fake_source.response_time.lock().unwrap() = Duration::from_secs(1);
     let live = || harness_with(Arc::clone(&fake_source), Some(cache(folder.path(), "https://us")));
-    let ends = || fake_source.take_requests().into_iter().filter(|it| it.starts_with("end")).collect::<Vec<_>>();
+    let ends =
+        || fake_source.take_requests().into_iter().filter(|request| request.starts_with("end")).collect::<Vec<_>>();
     let harness = live();
     harness.request(&[None]);
     tokio::time::sleep(Duration::from_secs(150)).await;
@@ -78,7 +81,10 @@ async fn requested_ends_survive_a_restart_during_a_listing() {
     harness.request(&[None]).pass(5).await;
     let requests = ends();
     assert_eq!((&*requests[0], &**requests.last().unwrap()), (&*format!("end {stopped_at}"), "end 300"));
-    assert_eq!(harness.history.history(None).orders.unwrap().iter().filter(|it| it.order_ends.is_none()).count(), 0);
+    assert_eq!(
+        harness.history.history(None).orders.unwrap().iter().filter(|order| order.order_ends.is_none()).count(),
+        0
+    );
     wait_for_files(folder.path(), 2);
     harness.end().await;
     let harness = live();
@@ -111,8 +117,9 @@ async fn a_pipe_or_device_in_place_of_a_cache_file_is_replaced() {
         assert!(files(folder.path()).iter().all(|file| file.symlink_metadata().unwrap().is_file()), "{what}");
         assert_eq!(run_once(&fake_source, cache(folder.path(), "https://us")).await, [] as [String; 0], "{what}");
     }
-    let messages: Vec<_> = logged("INFO").into_iter().filter(|it| it.contains("it is not a regular file")).collect();
-    assert!(messages.len() == 4 && messages.iter().all(|it| it.contains(".jsonl")), "{messages:?}");
+    let messages: Vec<_> =
+        logged("INFO").into_iter().filter(|line| line.contains("it is not a regular file")).collect();
+    assert!(messages.len() == 4 && messages.iter().all(|line| line.contains(".jsonl")), "{messages:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -250,7 +257,7 @@ async fn a_division_requested_now_and_then_is_read_incrementally() {
     let harness = harness_with(fake_source, Some(cache(folder.path(), "https://us")));
     harness.request(&[None, Some(5)]).wait_until_settled(&[None, Some(5)]).await;
     let about_five =
-        |requests: Vec<String>| requests.into_iter().filter(|it| it.contains("Some(5)")).collect::<Vec<_>>();
+        |requests: Vec<String>| requests.into_iter().filter(|request| request.contains("Some(5)")).collect::<Vec<_>>();
     assert_eq!(about_five(harness.fake_source.take_requests()), ["ledger Some(5) 2025-10-19"]);
     for minutes in [5, 70, 20 * 60, 29 * 60] {
         harness.request(&[None]).pass(minutes).await;

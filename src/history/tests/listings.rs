@@ -65,7 +65,7 @@ async fn undocumented_statuses_cause_one_warning() {
     let logged_warnings = logged("WARN");
     assert!(logged_warnings[0].contains("orders with undocumented statuses are ignored"), "{logged_warnings:?}");
     assert!(logged_warnings[0].contains("orders=145 statuses=\"frozen: 2, zombie: 143\""), "{logged_warnings:?}");
-    let again: Vec<_> = logged("DEBUG").into_iter().filter(|it| it.contains("are ignored")).collect();
+    let again: Vec<_> = logged("DEBUG").into_iter().filter(|line| line.contains("are ignored")).collect();
     assert_eq!(again.len(), 2, "one line per listing: {again:?}");
     harness.end().await;
 }

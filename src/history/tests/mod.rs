@@ -11,11 +11,11 @@ mod unlisted;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
+use tokio_util::sync::CancellationToken;
 
 use async_trait::async_trait;
 use chrono::{Days, NaiveDate, TimeDelta};
 use rust_decimal::Decimal;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -172,7 +172,7 @@ fn order(id: u64, ends_in: i64, years: u64, division: Option<u64>) -> Order {
 struct RefresherHarness {
     fake_source: Arc<FakeHistorySource>,
     history: Arc<HistoryCache>,
-    stop: watch::Sender<bool>,
+    stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
@@ -188,8 +188,9 @@ fn harness_of(
 ) -> RefresherHarness {
     let (source, clock) = (Arc::clone(&fake_source) as _, Arc::clone(&history.clock));
     let refresher = Refresher::new("acme".into(), source, Arc::clone(&history), clock, cache, watched_days);
-    let (stop, stopped) = watch::channel(false);
-    RefresherHarness { fake_source, history, stop, task: tokio::spawn(refresher.run(stopped)) }
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(refresher.run(stop.clone()));
+    RefresherHarness { fake_source, history, stop, task }
 }
 
 fn harness() -> RefresherHarness {
@@ -229,7 +230,7 @@ impl RefresherHarness {
     }
 
     async fn end(self) -> Arc<FakeHistorySource> {
-        self.stop.send(true).unwrap();
+        self.stop.cancel();
         self.task.await.unwrap();
         self.fake_source
     }
@@ -237,7 +238,7 @@ impl RefresherHarness {
 
 /// Returns the requests other than those of ledgers.
 fn without_ledgers(requests: Vec<String>) -> Vec<String> {
-    requests.into_iter().filter(|it| !it.starts_with("ledger")).collect()
+    requests.into_iter().filter(|request| !request.starts_with("ledger")).collect()
 }
 
 fn expired(id: u64, ended: i64) -> Order {
@@ -246,7 +247,7 @@ fn expired(id: u64, ended: i64) -> Order {
 
 impl RefresherHarness {
     fn ids(&self) -> Vec<u64> {
-        self.history.history(None).orders.unwrap().iter().map(|it| it.id).collect()
+        self.history.history(None).orders.unwrap().iter().map(|order| order.id).collect()
     }
 }
 

@@ -10,11 +10,12 @@ async fn an_order_end_is_requested_once_and_only_where_it_matters() {
         vec![order(1, 20, 3, None), order(2, 60, 3, None), order(3, 20, 1, None), renewed, order(99, -5, 2, None)];
     *harness.fake_source.orders.lock().unwrap() = orders;
     harness.request(&[None]).wait_until_settled(&[None]).await;
-    let ends = |requests: &[String]| requests.iter().filter(|it| it.starts_with("end")).cloned().collect::<Vec<_>>();
+    let ends =
+        |requests: &[String]| requests.iter().filter(|request| request.starts_with("end")).cloned().collect::<Vec<_>>();
     // Order 3 was bought for a year, and may last 165 days longer than its certificate.
     assert_eq!(ends(&harness.fake_source.take_requests()), ["end 1", "end 3", "end 99"]);
     let order_ends: Vec<_> =
-        harness.history.history(None).orders.unwrap().iter().map(|it| (it.id, it.order_ends)).collect();
+        harness.history.history(None).orders.unwrap().iter().map(|order| (order.id, order.order_ends)).collect();
     let later = Some(today() + Days::new(300));
     assert_eq!(order_ends, [(1, later), (2, None), (3, later), (4, None), (99, Some(today() - Days::new(5)))]);
     harness.pass(3 * 24 * 60).await;
@@ -35,7 +36,9 @@ async fn ends_that_come_into_view_are_requested_before_they_matter() {
     harness.pass(15 * 60).await;
     harness.fake_source.take_requests();
     harness.pass(2 * 60).await;
-    let ends = |requests: Vec<String>| requests.into_iter().filter(|it| !it.starts_with("ledger")).collect::<Vec<_>>();
+    let ends = |requests: Vec<String>| {
+        requests.into_iter().filter(|request| !request.starts_with("ledger")).collect::<Vec<_>>()
+    };
     assert_eq!(ends(harness.fake_source.take_requests()), ["end 2"], "a day later, with the same listing");
     let known = |harness: &RefresherHarness| {
         harness
@@ -44,8 +47,8 @@ async fn ends_that_come_into_view_are_requested_before_they_matter() {
             .orders
             .unwrap()
             .iter()
-            .filter(|it| it.order_ends.is_some())
-            .map(|it| it.id)
+            .filter(|order| order.order_ends.is_some())
+            .map(|order| order.id)
             .collect()
     };
     let ids: Vec<u64> = known(&harness);
@@ -82,10 +85,10 @@ async fn an_end_that_failed_is_requested_again_without_the_listing() {
     assert_eq!(harness.fake_source.take_requests(), ["end 1"]);
     assert_eq!((persistence(Some(5)), persistence(Some(6))), (None, Some(Persistence::Permanent)));
     harness.pass(23 * 60).await;
-    assert!(harness.fake_source.take_requests().iter().all(|it| it.starts_with("ledger")));
+    assert!(harness.fake_source.take_requests().iter().all(|request| request.starts_with("ledger")));
     harness.pass(60).await;
     let requests: Vec<_> =
-        harness.fake_source.take_requests().into_iter().filter(|it| !it.starts_with("ledger")).collect();
+        harness.fake_source.take_requests().into_iter().filter(|request| !request.starts_with("ledger")).collect();
     assert_eq!(requests, ["orders 2026-09-24 2030-03-08", "end 2"], "with the next listing");
     assert_eq!(persistence(None), None);
     harness.end().await;
@@ -130,7 +133,7 @@ async fn listed_ends_and_expired_orders_are_not_requested() {
     let harness = harness_with(Arc::new(fake_source), cache());
     harness.request(&[None]).wait_until_settled(&[None]).await;
     let ends: Vec<String> =
-        harness.fake_source.take_requests().into_iter().filter(|it| it.starts_with("end")).collect();
+        harness.fake_source.take_requests().into_iter().filter(|request| request.starts_with("end")).collect();
     assert_eq!(ends, ["end 3"]);
     let orders = harness.history.history(None).orders.unwrap();
     assert_eq!(orders[..2], [listed, over]);

@@ -21,8 +21,8 @@ async fn each_part_is_read_once_requested_and_then_only_when_due() {
     harness.fake_source.entries.lock().unwrap().push(entry("c", start()));
     harness.pass(24 * 60).await;
     let requests = harness.fake_source.take_requests();
-    assert_eq!(requests.iter().filter(|it| it.starts_with("ledger")).count(), 24, "{requests:?}");
-    assert_eq!(requests.iter().filter(|it| it.starts_with("orders")).count(), 1, "{requests:?}");
+    assert_eq!(requests.iter().filter(|request| request.starts_with("ledger")).count(), 24, "{requests:?}");
+    assert_eq!(requests.iter().filter(|request| request.starts_with("orders")).count(), 1, "{requests:?}");
     assert_eq!(requests.last().unwrap(), "ledger None 2026-11-22");
     assert_eq!(harness.entries(None), Ok(3), "entries of the overlap are not duplicated");
     harness.end().await;
@@ -34,7 +34,8 @@ async fn divisions_no_longer_requested_are_dropped() {
     *harness.fake_source.orders.lock().unwrap() =
         vec![order(1, 10, 1, Some(5)), order(2, 10, 1, Some(6)), order(3, 10, 1, None)];
     harness.request(&[Some(5), Some(6), Some(7)]).wait_until_settled(&[Some(5), Some(6), Some(7)]).await;
-    let ids = |division| harness.history.history(division).orders.unwrap().iter().map(|it| it.id).collect::<Vec<_>>();
+    let ids =
+        |division| harness.history.history(division).orders.unwrap().iter().map(|order| order.id).collect::<Vec<_>>();
     assert_eq!((ids(Some(5)), ids(Some(7)), ids(None)), (vec![1, 3], vec![3], vec![1, 2, 3]));
     harness.request(&[Some(6)]);
     assert_eq!(harness.entries(Some(5)), Err(HistoryGap::NotYetRead));

@@ -34,7 +34,7 @@ async fn ledgers_of_unwatched_divisions_that_share_a_fund_are_read() {
     assert!(requests[0].starts_with("ledger Some(1)"), "the requested ledger comes first: {requests:?}");
     assert_eq!(requests[1..5], ["listing", "figures 1", "figures 2", "figures 3"]);
     assert_eq!(requests[5], "figures 1", "once more, since division 3 differs");
-    assert_eq!(requests.iter().filter(|it| it.starts_with("ledger")).count(), 2, "{requests:?}");
+    assert_eq!(requests.iter().filter(|request| request.starts_with("ledger")).count(), 2, "{requests:?}");
     for _ in 0..28 {
         harness.request_shared();
         harness.pass(2).await;
@@ -42,7 +42,7 @@ async fn ledgers_of_unwatched_divisions_that_share_a_fund_are_read() {
     assert_eq!(harness.fake_source.take_requests(), [] as [String; 0], "no request because of a cycle");
     harness.pass(6).await;
     let requests = harness.fake_source.take_requests();
-    assert_eq!(requests.iter().filter(|it| *it == "listing").count(), 1, "once an hour: {requests:?}");
+    assert_eq!(requests.iter().filter(|request| *request == "listing").count(), 1, "once an hour: {requests:?}");
     harness.end().await;
 }
 
@@ -51,7 +51,11 @@ async fn no_sharing_search_if_every_division_is_watched() {
     let harness = harness();
     harness.request(&[Some(1)]).wait_until_settled(&[Some(1)]).await;
     assert!(
-        harness.fake_source.take_requests().iter().all(|it| !it.starts_with("listing") && !it.starts_with("figures"))
+        harness
+            .fake_source
+            .take_requests()
+            .iter()
+            .all(|request| !request.starts_with("listing") && !request.starts_with("figures"))
     );
     assert_eq!(harness.fund(), [Some(2)]);
     harness.end().await;
@@ -67,7 +71,7 @@ async fn a_purchase_between_two_reads_loses_no_division_of_a_fund() {
     *harness.fake_source.figures.lock().unwrap() = [(1, vec![1400, 1300, 1200]), (2, vec![1350, 1200])].into();
     harness.fake_source.take_requests();
     harness.pass(61).await;
-    assert_eq!(harness.fake_source.take_requests().iter().filter(|it| it.starts_with("figures")).count(), 5);
+    assert_eq!(harness.fake_source.take_requests().iter().filter(|request| request.starts_with("figures")).count(), 5);
     assert_eq!(harness.fund(), [Some(2), Some(2)]);
     // Division 1 has a fund of its own from now on.
     *harness.fake_source.figures.lock().unwrap() = [(1, vec![1200]), (2, vec![7])].into();
@@ -145,7 +149,7 @@ async fn a_failed_search_is_not_restarted_by_the_next_cycles() {
         harness.request_shared();
         harness.pass(1).await;
     }
-    let searched = |requests: Vec<String>| requests.iter().filter(|it| *it == "listing").count();
+    let searched = |requests: Vec<String>| requests.iter().filter(|request| *request == "listing").count();
     assert_eq!(searched(harness.fake_source.take_requests()), 1);
     harness.pass(2).await;
     assert_eq!((searched(harness.fake_source.take_requests()), harness.fund()), (1, vec![Some(2), Some(2)]));
@@ -163,8 +167,9 @@ async fn a_search_among_many_divisions_continues_in_rounds() {
     assert_eq!(harness.fund(), [Some(2), None], "unknown until all divisions were read");
     harness.pass(5).await;
     assert_eq!(harness.fund(), [Some(2), Some(2)]);
-    let others =
-        |requests: Vec<String>| requests.iter().filter(|it| it.starts_with("figures") && *it != "figures 1").count();
+    let others = |requests: Vec<String>| {
+        requests.iter().filter(|request| request.starts_with("figures") && *request != "figures 1").count()
+    };
     assert_eq!(others(harness.fake_source.take_requests()), 450, "each division once");
     harness.pass(66).await;
     assert_eq!(others(harness.fake_source.take_requests()), 200, "at most 200 divisions an hour");

@@ -14,7 +14,7 @@ impl RefresherHarness {
 
     /// Returns the number of listings since the last call, and drops all other requests.
     fn take_listings(&self) -> usize {
-        self.fake_source.take_requests().iter().filter(|it| it.starts_with("orders")).count()
+        self.fake_source.take_requests().iter().filter(|request| request.starts_with("orders")).count()
     }
 }
 
@@ -36,7 +36,8 @@ async fn a_paid_renewal_causes_a_listing_after_the_next_ledger_read() {
     harness.fake_source.take_requests();
     harness.pass(HOUR).await;
     assert_eq!(harness.fake_source.take_requests(), ["ledger None 2026-11-19", "orders 2026-09-24 2030-03-07"]);
-    let shown: Vec<_> = harness.history.history(None).orders.unwrap().iter().map(|it| (it.id, it.renewed)).collect();
+    let shown: Vec<_> =
+        harness.history.history(None).orders.unwrap().iter().map(|order| (order.id, order.renewed)).collect();
     assert_eq!(shown, [(1, true), (77, false)]);
     harness.pass(23 * HOUR).await;
     assert_eq!(harness.take_listings(), 0);

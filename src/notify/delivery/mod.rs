@@ -17,8 +17,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 pub use fallback::{FALLBACK_AFTER, REPORT_AFTER};
 
@@ -175,14 +175,14 @@ impl DeliveryWorker {
         self
     }
 
-    /// Delivers until `stop` becomes true, and finishes a send in progress first.
-    pub async fn run(self, stop: watch::Receiver<bool>) {
-        self.run_until_stopped(stop).await.finish().await;
+    /// Delivers until `shutdown` is cancelled, and finishes a send in progress first.
+    pub async fn run(self, shutdown: CancellationToken) {
+        self.run_until_stopped(shutdown).await.finish().await;
     }
 
-    /// Delivers until `stop` becomes true, and returns at once. A send in progress continues.
-    pub async fn run_until_stopped(mut self, mut stop: watch::Receiver<bool>) -> StoppedWorker {
-        while !*stop.borrow() {
+    /// Delivers until `shutdown` is cancelled, and returns at once. A send in progress continues.
+    pub async fn run_until_stopped(mut self, shutdown: CancellationToken) -> StoppedWorker {
+        while !shutdown.is_cancelled() {
             let store = Arc::clone(&self.store);
             let changed = store.changed();
             tokio::pin!(changed);
@@ -211,7 +211,7 @@ impl DeliveryWorker {
                 () = &mut changed => None,
                 () = self.backoff.pause_ended() => None,
                 () = async { match due { Some(due) => due.await, None => std::future::pending().await } } => None,
-                () = stopped(&mut stop) => break,
+                () = shutdown.cancelled() => break,
             };
             if let Some(outcome) = ended {
                 self.mark(outcome).await;
@@ -286,11 +286,6 @@ impl DeliveryWorker {
     fn other_notifiers(&self) -> BTreeSet<Name> {
         self.all_notifiers.iter().filter(|name| **name != self.name).cloned().collect()
     }
-}
-
-/// Waits until `stop` becomes true or its sender is gone.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 fn delivery_outcome(sent: &Result<Delivered, SendError>) -> DeliveryOutcome {

@@ -103,7 +103,7 @@ impl<'a> AlertGroup<'a> {
         details.extend(phrase::silence_line(event, times));
         details.extend(self.newest.in_place_of.as_ref().map(fallback_note));
         let rule = event.alert().map(|key| &key.rule);
-        let wording = rule.and_then(|rule| context.rules.get(rule));
+        let texts = rule.and_then(|rule| context.rules.get(rule));
         MessageEntry {
             status: self.status(),
             headline: self.headline(),
@@ -111,11 +111,11 @@ impl<'a> AlertGroup<'a> {
             details,
             picture: picture::of(event, times.zone),
             history: self.history(times),
-            description: wording
+            description: texts
                 .and_then(|texts| texts.description.as_deref())
                 .map(visible)
                 .filter(|text| !text.is_empty()),
-            links: links(event, wording.and_then(|texts| texts.link.as_deref()), context),
+            links: links(event, texts.and_then(|texts| texts.link.as_deref()), context),
             footer: rule.map(|rule| self.footer(rule, times)),
         }
     }
@@ -265,7 +265,7 @@ pub(super) fn account(event: &Event) -> Option<&str> {
 
 /// Returns the name of the division, or its number if it has none.
 fn division(event: &Event) -> Option<String> {
-    let (id, known_as) = match &event.subject {
+    let (id, division_name) = match &event.subject {
         EventSubject::Threshold(e) => (e.key.division, e.division_name.as_deref()),
         EventSubject::Unreadable(e) => (e.key.division, e.division_name.as_deref()),
         EventSubject::Unwatched { division, division_name, .. } => (*division, division_name.as_deref()),
@@ -275,8 +275,8 @@ fn division(event: &Event) -> Option<String> {
         | EventSubject::NotifierRemoved { .. }
         | EventSubject::Report(_) => (None, None),
     };
-    let known_as = known_as.map(name).filter(|name| !name.is_empty());
-    id.map(|id| known_as.unwrap_or_else(|| format!("division {id}")))
+    let division_name = division_name.map(name).filter(|name| !name.is_empty());
+    id.map(|id| division_name.unwrap_or_else(|| format!("division {id}")))
 }
 
 fn since(event: &Event) -> Time {

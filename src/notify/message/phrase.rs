@@ -122,10 +122,10 @@ fn value_text(event: &ThresholdEvent) -> String {
 /// news is a lower bound.
 fn runway_text(event: &ThresholdEvent, lasts: Duration) -> String {
     let safe = matches!(distance_from_threshold(event), Some((_, ThresholdDistance::Time { breached: false, .. })));
-    let over = event.forecast.as_ref().is_some_and(|ahead| ahead.runway == Runway::Exhausted);
+    let exhausted = event.forecast.as_ref().is_some_and(|forecast| forecast.runway == Runway::Exhausted);
     match event.threshold {
-        _ if lasts.is_zero() && over && no_funds_left(event) => "no funds are left".to_owned(),
-        _ if lasts.is_zero() && over => "funds do not cover a typical order".to_owned(),
+        _ if lasts.is_zero() && exhausted && no_funds_left(event) => "no funds are left".to_owned(),
+        _ if lasts.is_zero() && exhausted => "funds do not cover a typical order".to_owned(),
         _ if lasts.is_zero() => "funds may not last a day".to_owned(),
         _ if event.kind == TransitionKind::Resolved || safe => format!("funds last at least {}", duration_text(lasts)),
         Some(EvaluatedThreshold { side: ThresholdSide::Above, .. }) => {
@@ -313,7 +313,7 @@ fn breakdown_line(parts: &Breakdown, value: MetricValue) -> Option<String> {
 fn unreadable_lines(event: &UnreadableEvent, since: &str) -> Vec<String> {
     let mut lines = vec![format!("Unreadable since {since} ({}).", event.level)];
     lines.extend(event.reason.as_ref().map(|reason| format!("Reason: {}", sentence(reason))));
-    lines.extend(event.persistence.map(|outlook| match outlook {
+    lines.extend(event.persistence.map(|persistence| match persistence {
         Persistence::Transient => "This usually clears on its own.".to_owned(),
         Persistence::Permanent => "This does not clear on its own: someone has to act.".to_owned(),
     }));

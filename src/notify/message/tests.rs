@@ -1,4 +1,4 @@
-//! What messages look like, and that nothing from outside can break out of them.
+//! Appearance of messages, and tests that text from outside cannot change their structure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -63,7 +63,7 @@ fn funds(kind: TransitionKind, level: Severity, left: &str) -> ThresholdEvent {
     }
 }
 
-/// Twelve days are left, and twelve renewals are coming.
+/// Returns a forecast with about eleven days left and twelve renewals due.
 fn forecast() -> ForecastSummary {
     let day = |day| Some(now() + Duration::days(day));
     ForecastSummary {
@@ -173,7 +173,7 @@ fn mention() -> BTreeMap<Severity, String> {
     BTreeMap::from([(Severity::Critical, "<!here>".to_owned())])
 }
 
-/// Subject and text without the signature.
+/// Returns subject and text without the signature.
 fn rendered(message: &Message) -> String {
     let mail = email(message, &context());
     format!("{}\n\n{}", mail.subject, mail.text.split("\n\n-- ").next().unwrap_or_default())
@@ -686,7 +686,7 @@ fn html_and_text_carry_the_same_facts() {
     assert!(!html.contains("<img") && !html.contains("src="));
 }
 
-/// Every string with the name of its field.
+/// Collects every string with the name of its field.
 fn strings<'a>(name: &'a str, value: &'a Json, out: &mut Vec<(&'a str, &'a str)>) {
     match value {
         Json::String(text) => out.push((name, text)),

@@ -107,8 +107,8 @@ fn event_variables(group: &AlertGroup, times: TimeFormatter, context: &MessageCo
     let event = &group.newest.event;
     let entry = group.entry(times, context);
     let key = event.alert();
-    let wording = key.and_then(|key| context.rules.get(&key.rule));
-    let over = event.kind() == Some(TransitionKind::Resolved);
+    let texts = key.and_then(|key| context.rules.get(&key.rule));
+    let resolved = event.kind() == Some(TransitionKind::Resolved);
     let text = |text: Option<&String>| text.map(|text| visible(text)).unwrap_or_default();
     let console_url = account(event).and_then(|account| context.console_urls.get(account));
     let mut fields = EventVariables {
@@ -121,15 +121,15 @@ fn event_variables(group: &AlertGroup, times: TimeFormatter, context: &MessageCo
         rule: key.map(|key| name(&key.rule)).unwrap_or_default(),
         since: times.full(group.since),
         at: times.full(event.at),
-        lasted: if over { elapsed_text(event.lasted(group.since)) } else { String::new() },
+        lasted: if resolved { elapsed_text(event.lasted(group.since)) } else { String::new() },
         headline: entry.headline,
         details: entry.to_do.into_iter().chain(entry.details).collect(),
         history: entry.history,
-        description: text(wording.and_then(|it| it.description.as_ref())),
-        link: address(wording.and_then(|it| it.link.as_ref())),
+        description: text(texts.and_then(|it| it.description.as_ref())),
+        link: address(texts.and_then(|it| it.link.as_ref())),
         console_url: address(console_url),
         next_reminder: group.next_reminder.map(|next| times.full(next)).unwrap_or_default(),
-        in_place_of: group.newest.in_place_of.as_ref().map(|via| name(&via.notifier)).unwrap_or_default(),
+        in_place_of: group.newest.in_place_of.as_ref().map(|origin| name(&origin.notifier)).unwrap_or_default(),
         ..EventVariables::default()
     };
     set_subject(&mut fields, event);
@@ -203,13 +203,13 @@ fn set_subject(fields: &mut EventVariables, event: &Event) {
     }
 }
 
-fn breakdown_variables(of: &Breakdown) -> BreakdownVariables {
-    let figure = |amount| Money::new(amount, of.currency).figure();
+fn breakdown_variables(breakdown: &Breakdown) -> BreakdownVariables {
+    let figure = |amount| Money::new(amount, breakdown.currency).figure();
     BreakdownVariables {
-        balance: figure(of.balance),
-        credit_limit: of.credit_limit.map(figure).unwrap_or_default(),
-        unpaid_invoices: figure(of.unpaid_invoices),
-        used_credit: figure(of.used_credit),
+        balance: figure(breakdown.balance),
+        credit_limit: breakdown.credit_limit.map(figure).unwrap_or_default(),
+        unpaid_invoices: figure(breakdown.unpaid_invoices),
+        used_credit: figure(breakdown.used_credit),
     }
 }
 

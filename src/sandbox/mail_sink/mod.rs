@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Activity, ActivityGuard};
 
@@ -28,7 +29,8 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 pub struct MailSink {
     address: SocketAddr,
     mails: Arc<Mutex<Vec<ReceivedMail>>>,
-    task: JoinHandle<()>,
+    /// Stops the server and its conversations when dropped.
+    _shutdown: DropGuard,
 }
 
 impl MailSink {
@@ -36,8 +38,10 @@ impl MailSink {
     pub fn start(listener: TcpListener, activity: Arc<dyn Activity>) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let mails: Arc<Mutex<Vec<ReceivedMail>>> = Arc::default();
-        let task = tokio::spawn(serve(listener, activity, Arc::clone(&mails)));
-        Ok(Self { address, mails, task })
+        let shutdown = CancellationToken::new();
+        let serving = serve(listener, activity, Arc::clone(&mails));
+        tokio::spawn(shutdown.clone().run_until_cancelled_owned(serving));
+        Ok(Self { address, mails, _shutdown: shutdown.drop_guard() })
     }
 
     /// Removes and returns the emails since the last call, oldest first.
@@ -48,12 +52,6 @@ impl MailSink {
     /// Returns the address to configure as `host` and `port`, with `tls: none`.
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-}
-
-impl Drop for MailSink {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 

@@ -12,7 +12,7 @@ use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
 use serde_json::Value;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Activity, ActivityGuard};
 
@@ -45,7 +45,7 @@ pub struct SlackSink {
     address: SocketAddr,
     messages: Arc<Mutex<Vec<SlackMessage>>>,
     /// Stops the server when dropped.
-    _stop: oneshot::Sender<()>,
+    _shutdown: DropGuard,
 }
 
 #[derive(Clone)]
@@ -61,17 +61,14 @@ impl SlackSink {
         let messages: Arc<Mutex<Vec<SlackMessage>>> = Arc::default();
         let shared = SlackSinkState { messages: Arc::clone(&messages), activity };
         let app = Router::new().fallback(answer).with_state(shared);
-        let (stop, stopped) = oneshot::channel::<()>();
-        let server = axum::serve(listener, app).with_graceful_shutdown(async move {
-            // An error means that the sender was dropped, which is the signal.
-            let _ = stopped.await;
-        });
+        let shutdown = CancellationToken::new();
+        let server = axum::serve(listener, app).with_graceful_shutdown(shutdown.clone().cancelled_owned());
         tokio::spawn(async move {
             if let Err(error) = server.await {
                 tracing::error!(%error, "the Slack sink stopped");
             }
         });
-        Ok(Self { address, messages, _stop: stop })
+        Ok(Self { address, messages, _shutdown: shutdown.drop_guard() })
     }
 
     /// Removes and returns the messages since the last call, oldest first.

@@ -1,5 +1,5 @@
-//! What is asked through the socket, and what comes back: plain values that outlive a version. A field that came later has a
-//! default, so that a command understands a service that was started before it was upgraded.
+//! Requests and responses of the control socket: plain values that outlive a version. A field that was added later has a default,
+//! so that a command understands a service of an older version.
 
 use std::collections::BTreeMap;
 
@@ -11,154 +11,154 @@ use crate::domain::{Division, Name, Time};
 use crate::polling::figures::LastReading;
 use crate::state::silences::{SilenceChange, SilenceResult};
 
-/// What can be asked.
+/// A request to the running service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub enum ControlRequest {
-    /// Everything: [`ServiceStatus`].
+    /// The whole status; answered with [`ServiceStatus`].
     Status,
-    /// Only whether the cycles are on time: [`CycleHealth`].
+    /// The health of the cycles; answered with [`CycleHealth`].
     Health,
-    /// A silence more or less: [`SilenceReply`].
+    /// A silence to add or remove; answered with [`SilenceReply`].
     Silence(SilenceChange),
 }
 
-/// What came of a change of silences.
+/// Response to a change of silences.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SilenceReply {
-    /// Whether it is on disk.
+    /// `true` once the change is on disk.
     pub saved: bool,
-    /// What came of it.
+    /// Result of the change.
     pub changed: SilenceResult,
 }
 
-/// Whether the cycles are on time.
+/// Health of the cycles.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CycleHealth {
-    /// All of them.
+    /// `true` if the cycles of every account are on time.
     pub on_time: bool,
-    /// The accounts whose cycles are late.
+    /// Accounts whose cycles are late.
     pub late: Vec<Name>,
 }
 
-/// What the state holds and, from a running service, the last readings.
+/// Contents of the state and, from a running service, the last readings.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct ServiceStatus {
-    /// Whether this comes from a running service, or only from its state file.
+    /// `true` if a running service answered, `false` if only its state file was read.
     pub running: bool,
-    /// Its accounts and their cycles.
+    /// Accounts and their cycles.
     #[serde(default)]
     pub accounts: Vec<AccountSummary>,
-    /// The names of its rules; empty from one that is older than this field.
+    /// Names of the rules. Empty if the service is older than this field.
     #[serde(default)]
     pub rules: Vec<Name>,
     /// Alerts that are pending or firing.
     pub alerts: Vec<AlertSummary>,
-    /// Silences that were made by command; `status` and `silence list` add those of the configuration.
+    /// Silences added by command. `status` and `silence list` add those of the configuration.
     #[serde(default)]
     pub silences: Vec<SilenceReport>,
-    /// What is owed, by notifier.
+    /// Pending events by notifier.
     pub pending: Vec<PendingSummary>,
-    /// The last readings.
+    /// Last reading of each division.
     #[serde(default)]
     pub readings: Vec<LastReading>,
-    /// What the service did since it started.
+    /// Counters since the service started.
     #[serde(default)]
     pub counts: ServiceCounters,
-    /// How the configuration was last read.
+    /// Result of the last read of the configuration.
     #[serde(default)]
     pub reload: Option<ReloadStatus>,
 }
 
-/// How the configuration was last read, at start or later.
+/// Result of the last read of the configuration, at start or later.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ReloadStatus {
-    /// When.
+    /// Time of that read.
     pub at: Time,
-    /// Whether it is in use; else the one before stays.
+    /// `true` if that configuration is in use, `false` if the previous one stays in use.
     pub ok: bool,
-    /// When the one in use was read.
+    /// Time at which the configuration in use was read.
     pub in_use_since: Time,
-    /// What is wrong with it, or of one in use, what is to be known about it.
+    /// Problems that led to the refusal, or notes about the configuration in use.
     pub problems: Vec<String>,
 }
 
-/// What a service did since it started.
+/// Counters of a service since it started.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceCounters {
-    /// Cycles that ended.
+    /// Number of finished cycles.
     pub cycles: u64,
-    /// Divisions read.
+    /// Number of successful readings.
     pub readings: u64,
-    /// Divisions that could not be read.
+    /// Number of failed readings.
     pub unreadable: u64,
-    /// Events by name; those of the unreadable alert begin with `unreadable_`.
+    /// Number of events by name. Names of the unreadable alert begin with `unreadable_`.
     pub events: BTreeMap<String, u64>,
-    /// Requests for balances or listings that failed after their retries, by kind.
+    /// Number of requests for balances or listings that failed after their retries, by kind.
     #[serde(default)]
     pub read_errors: BTreeMap<String, u64>,
-    /// Tries to send, by notifier and by what became of them.
+    /// Number of delivery attempts, by notifier and outcome.
     #[serde(default)]
     pub deliveries: BTreeMap<Name, BTreeMap<String, u64>>,
 }
 
-/// One account's cycles.
+/// Cycles of one account.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AccountSummary {
-    /// Its name.
+    /// Name of the account.
     pub account: Name,
-    /// When its last cycle ended.
+    /// End of the last cycle.
     pub last_cycle: Option<Time>,
-    /// When the next one is due.
+    /// Due time of the next cycle.
     pub next_cycle: Option<Time>,
-    /// Whether its cycles are on time.
+    /// `true` if the cycles are on time.
     pub on_time: bool,
-    /// Whether one goes on just now.
+    /// `true` while a cycle runs.
     #[serde(default)]
     pub reading: bool,
 }
 
-/// One alert that is not ok.
+/// An alert that is pending or firing.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AlertSummary {
-    /// The rule's name, or `unreadable`.
+    /// Name of the rule, or `unreadable`.
     pub rule: Name,
-    /// The account's name.
+    /// Name of the account.
     pub account: Name,
-    /// The division.
+    /// Division, or `None` for an account without divisions.
     pub division: Division,
-    /// Its name.
+    /// Name of the division, if known.
     pub division_name: Option<String>,
-    /// `pending` or `firing`.
+    /// State of the alert: `pending` or `firing`.
     pub status: String,
-    /// At which level.
+    /// Level that is pending or firing.
     pub level: Severity,
-    /// The first breached reading of that level.
+    /// Time of the first breached reading of that level.
     pub since: Option<Time>,
-    /// Its last event.
+    /// Time of the last event.
     pub last_event: Option<Time>,
-    /// Who was told.
+    /// Notifiers that received this alert.
     pub notified: Vec<Name>,
-    /// Why it is unreadable.
+    /// Reason why the balance is unreadable.
     pub reason: Option<String>,
-    /// The silence that keeps people from hearing of it.
-    #[serde(default, serialize_with = "whole_note")]
+    /// Silence that suppresses the alert.
+    #[serde(default, serialize_with = "all_keys")]
     pub silenced: Option<SilenceSummary>,
 }
 
-/// One silence.
+/// A silence, added by command or configured.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct SilenceReport {
-    /// Its id, where it was made by command.
+    /// Id of a silence added by command.
     pub id: Option<u32>,
-    /// Its name, where it stands in the configuration.
+    /// Name of a silence in the configuration.
     pub name: Option<Name>,
-    /// The silence.
+    /// Scope, end and reason of the silence.
     #[serde(flatten)]
     pub silence: Silence,
 }
 
-/// Scripts find every key; the state leaves out what is not set.
+/// Writes every key, `null` where nothing is set, for scripts. The state leaves such keys out.
 impl Serialize for SilenceReport {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
@@ -181,15 +181,15 @@ impl Serialize for SilenceReport {
     }
 }
 
-#[allow(clippy::ref_option)] // as serde calls it
-fn whole_note<S: Serializer>(note: &Option<SilenceSummary>, to: S) -> Result<S::Ok, S::Error> {
+#[allow(clippy::ref_option)] // signature required by serde
+fn all_keys<S: Serializer>(note: &Option<SilenceSummary>, to: S) -> Result<S::Ok, S::Error> {
     #[derive(Serialize)]
-    struct FullNote<'a> {
+    struct SilenceWithAllKeys<'a> {
         until: Time,
         reason: Option<&'a str>,
         level: Severity,
     }
-    let whole = note.as_ref().map(|SilenceSummary { until, reason, level }| FullNote {
+    let whole = note.as_ref().map(|SilenceSummary { until, reason, level }| SilenceWithAllKeys {
         until: *until,
         reason: reason.as_deref(),
         level: *level,
@@ -197,23 +197,23 @@ fn whole_note<S: Serializer>(note: &Option<SilenceSummary>, to: S) -> Result<S::
     whole.serialize(to)
 }
 
-/// What one notifier owes.
+/// Pending events of one notifier.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PendingSummary {
-    /// Its name.
+    /// Name of the notifier.
     pub notifier: Name,
-    /// How many events.
+    /// Number of pending events.
     pub events: usize,
-    /// How many of them are about critical, its easing and end too: quiet hours may let those through.
+    /// Number of pending events about the critical level, including its easing and end. Quiet hours may let these through.
     #[serde(default)]
     pub critical: usize,
-    /// Until when they are held, in quiet hours; `status` knows it from the configuration.
+    /// End of the quiet hours that hold the events. `status` computes it from the configuration.
     #[serde(default)]
     pub held_until: Option<Time>,
-    /// The oldest of them.
+    /// Time of the oldest pending event.
     pub oldest: Option<Time>,
-    /// Since when it fails, if it does.
+    /// Start of the failure, if the notifier is failing.
     pub failing_since: Option<Time>,
-    /// Its last failure.
+    /// Text of the last failure.
     pub error: Option<String>,
 }

@@ -1,7 +1,7 @@
-//! The metrics page, in the Prometheus text format 0.0.4. Pure: what the service knows → text.
+//! Writes the metrics in the Prometheus text format 0.0.4. Pure.
 //!
-//! Names and units follow prometheus.io. Amounts are written exactly as they were read; a balance that cannot be read has
-//! no amount here, rather than an old one.
+//! Names and units follow the conventions of Prometheus. Amounts are exact decimals, which rules out the `prometheus-client` crate: its
+//! gauges are floating-point numbers, and it writes OpenMetrics. An unreadable balance has no amount.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -9,28 +9,29 @@ use std::fmt::Write as _;
 use crate::domain::rule::{Metric, Rule, Severity, UNREADABLE};
 use crate::domain::{Division, Name, Time};
 use crate::polling::figures::LastReading;
-use crate::status::control::{AccountHealth, ServiceStatus};
+use crate::status::control::ServiceStatus;
+use crate::status::registry::AccountHealth;
 
-/// So many divisions have series of their own; those with alerts first.
+/// Maximum number of divisions with series of their own. Divisions with alerts come first.
 const MAX_DIVISIONS: usize = 2000;
-/// Events that are counted from 0.
+/// Kinds of events that are shown from 0 on.
 const EVENTS: [&str; 5] = ["raised", "escalated", "eased", "reminder", "resolved"];
 
 /// Label names and values.
 type Labels<'a> = Vec<(&'static str, &'a str)>;
-/// A sample: its labels and its value, as it is written.
+/// Labels and formatted value of one sample.
 type Sample<'a> = (Labels<'a>, String);
 
 /// State of the process itself.
 #[derive(Debug, Default)]
 pub(super) struct ProcessStatus {
-    /// The state is on disk as it is in memory.
+    /// `true` if the state on disk is the one in memory.
     pub(super) is_saved: bool,
     /// Number of log lines dropped because standard error was not read in time.
     pub(super) dropped_lines: usize,
 }
 
-/// One page.
+/// Returns the whole page.
 pub(super) fn page(
     report: &ServiceStatus,
     process: &ProcessStatus,
@@ -58,7 +59,7 @@ pub(super) fn page(
     page.0
 }
 
-/// The text so far.
+/// Metrics text under construction.
 struct MetricsText(String);
 
 impl MetricsText {
@@ -70,13 +71,13 @@ impl MetricsText {
         self.family(name, "counter", help, samples);
     }
 
-    /// A metric with all of its samples; nothing where there are none. `help` is our own, and needs no escaping.
+    /// Writes a metric with all of its samples, or nothing if there are none. `help` must not need escaping.
     fn family<'a>(&mut self, name: &str, kind: &str, help: &str, samples: impl IntoIterator<Item = Sample<'a>>) {
         let mut samples = samples.into_iter().peekable();
         if samples.peek().is_none() {
             return;
         }
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}"); // a String takes everything
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}"); // writing to a String cannot fail
         for (labels, value) in samples {
             let labels: Vec<String> = labels.iter().map(|(key, text)| format!("{key}=\"{}\"", escaped(text))).collect();
             let braces = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
@@ -93,15 +94,15 @@ fn flag(yes: bool) -> String {
     u8::from(yes).to_string()
 }
 
-/// Seconds since 1970, to the millisecond.
+/// Formats a time as seconds since 1970, with milliseconds.
 fn timestamp(at: Time) -> String {
     let ms = at.timestamp_millis();
     format!("{}.{:03}", ms.div_euclid(1000), ms.rem_euclid(1000))
 }
 
-/// The divisions that have series.
+/// Divisions that have series of their own.
 struct ShownDivisions<'a> {
-    /// Each with its id as a label; empty for an account without divisions.
+    /// Readings with the id of the division as a label, which is empty for an account without divisions.
     readings: Vec<(&'a LastReading, String)>,
     omitted: usize,
 }
@@ -133,10 +134,10 @@ fn division_labels<'a>(account: &'a str, division: &'a str) -> Labels<'a> {
 
 fn divisions(page: &mut MetricsText, shown: &ShownDivisions<'_>) {
     for (metric, help) in [
-        (Metric::AvailableFunds, "Available funds at the last reading; absent where it failed or is unlimited."),
-        (Metric::Balance, "Prepaid balance at the last reading; absent where it failed."),
-        (Metric::UnpaidInvoices, "Owed for unpaid invoices at the last reading; absent where it failed."),
-        (Metric::UsedCredit, "Credit used by other divisions at the last reading; absent where it failed."),
+        (Metric::AvailableFunds, "Available funds at the last reading; absent if it failed or is unlimited."),
+        (Metric::Balance, "Prepaid balance at the last reading; absent if it failed."),
+        (Metric::UnpaidInvoices, "Unpaid invoices at the last reading; absent if it failed."),
+        (Metric::UsedCredit, "Credit used by other divisions at the last reading; absent if it failed."),
     ] {
         let amount = |(it, _): &'_ (&'_ LastReading, String)| it.amounts.get(metric.name()).copied().flatten();
         let found: Vec<_> = shown.readings.iter().filter_map(|both| Some((both, amount(both)?))).collect();
@@ -152,10 +153,10 @@ fn divisions(page: &mut MetricsText, shown: &ShownDivisions<'_>) {
         let unlimited = it.metrics.get(Metric::AvailableFunds.name()).is_some_and(|text| text == "unlimited");
         it.is_readable().then(|| flag(unlimited))
     };
-    page.gauge("lowtide_unlimited", "Whether available funds are without limit.", shown.samples(unlimited));
+    page.gauge("lowtide_unlimited", "Whether available funds are unlimited.", shown.samples(unlimited));
     page.gauge(
         "lowtide_readable",
-        "Whether the last reading could be had.",
+        "Whether the last reading succeeded.",
         shown.samples(|it| Some(flag(it.is_readable()))),
     );
     page.gauge(
@@ -170,7 +171,7 @@ fn divisions(page: &mut MetricsText, shown: &ShownDivisions<'_>) {
     });
     page.gauge("lowtide_division_info", "The division's name; always 1.", names);
     let omitted = [(Vec::new(), shown.omitted.to_string())];
-    page.gauge("lowtide_divisions_omitted", "Divisions that are read but have no series here.", omitted);
+    page.gauge("lowtide_divisions_omitted", "Divisions that are read but have no series of their own.", omitted);
 }
 
 fn levels(page: &mut MetricsText, report: &ServiceStatus, rules: &[Rule], shown: &ShownDivisions<'_>) {
@@ -197,12 +198,12 @@ fn levels(page: &mut MetricsText, report: &ServiceStatus, rules: &[Rule], shown:
 }
 
 fn cycles(page: &mut MetricsText, report: &ServiceStatus, accounts: &BTreeMap<Name, AccountHealth>) {
-    let each = |value: fn(&AccountHealth) -> Option<String>| {
+    let by_account = |value: fn(&AccountHealth) -> Option<String>| {
         accounts.iter().filter_map(move |(name, it)| Some((vec![("account", &**name)], value(it)?)))
     };
-    page.counter("lowtide_cycles_total", "Cycles that ended.", each(|it| Some(it.cycles.to_string())));
-    let help = "Whether the latest cycle could read everything that rules look at.";
-    page.gauge("lowtide_account_good", help, each(|it| it.readable.map(flag)));
+    page.counter("lowtide_cycles_total", "Cycles that ended.", by_account(|it| Some(it.cycles.to_string())));
+    let help = "Whether the latest cycle could read everything that the rules look at.";
+    page.gauge("lowtide_account_readable", help, by_account(|it| it.readable.map(flag)));
     let cycles = || report.accounts.iter().map(|it| (vec![("account", &*it.account)], it));
     let ended = cycles().filter_map(|(labels, it)| Some((labels, timestamp(it.last_cycle?))));
     page.gauge("lowtide_last_cycle_timestamp_seconds", "When the latest cycle ended.", ended);
@@ -225,23 +226,23 @@ fn deliveries(page: &mut MetricsText, report: &ServiceStatus, now: Time) {
             .iter()
             .map(move |(outcome, n)| (vec![("notifier", &**notifier), ("outcome", outcome.as_str())], n.to_string()))
     });
-    page.counter("lowtide_deliveries_total", "Tries to send a message.", attempts);
+    page.counter("lowtide_deliveries_total", "Delivery attempts.", attempts);
     let pending: BTreeMap<&str, _> = report.pending.iter().map(|it| (&*it.notifier, it)).collect();
     let names: BTreeSet<&str> =
         report.counts.deliveries.keys().map(|name| &**name).chain(pending.keys().copied()).collect();
-    let each = |value: &dyn Fn(&str) -> String| -> Vec<Sample<'_>> {
+    let by_notifier = |value: &dyn Fn(&str) -> String| -> Vec<Sample<'_>> {
         names.iter().map(|name| (vec![("notifier", *name)], value(name))).collect()
     };
-    let events = each(&|name| pending.get(name).map_or(0, |it| it.events).to_string());
-    page.gauge("lowtide_owed_events", "Events that are owed to a notifier.", events);
+    let events = by_notifier(&|name| pending.get(name).map_or(0, |it| it.events).to_string());
+    page.gauge("lowtide_pending_events", "Events that wait for delivery.", events);
     let age = |name: &str| {
         let oldest = pending.get(name).and_then(|it| it.oldest);
         let ms = oldest.map_or(0, |at| (now - at).num_milliseconds().max(0));
         format!("{}.{:03}", ms / 1000, ms % 1000)
     };
-    page.gauge("lowtide_oldest_owed_age_seconds", "How long the oldest of them has been owed.", each(&age));
-    let failing = each(&|name| flag(pending.get(name).is_some_and(|it| it.failing_since.is_some())));
-    page.gauge("lowtide_notifier_failing", "Whether the last try failed.", failing);
+    page.gauge("lowtide_oldest_pending_age_seconds", "Age of the oldest pending event.", by_notifier(&age));
+    let failing = by_notifier(&|name| flag(pending.get(name).is_some_and(|it| it.failing_since.is_some())));
+    page.gauge("lowtide_notifier_failing", "Whether the last delivery attempt failed.", failing);
 }
 
 fn configuration(page: &mut MetricsText, report: &ServiceStatus) {
@@ -258,7 +259,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_stays_bounded_and_shows_divisions_with_alerts_first() {
+    fn page_is_bounded_and_shows_divisions_with_alerts_first() {
         let at: Time = "2026-11-23T09:15:00.250Z".parse().unwrap();
         let reading = |id: u64| {
             let json = serde_json::json!({ "account": "acme", "division": id, "division_name": null, "at": at,
@@ -266,7 +267,7 @@ mod tests {
             serde_json::from_value(json).unwrap()
         };
         let alert = serde_json::json!({ "rule": "funds", "account": "acme", "division": 2005, "division_name": null,
-            "status": "firing", "level": "critical", "since": null, "last_event": null, "told": [], "reason": null });
+            "status": "firing", "level": "critical", "since": null, "last_event": null, "notified": [], "reason": null });
         let report = ServiceStatus {
             readings: (1..=2005).map(reading).collect(),
             alerts: vec![serde_json::from_value(alert).unwrap()],

@@ -1,7 +1,7 @@
-//! Answering over HTTP whether the service is alive and ready, and its metrics.
+//! HTTP endpoints: liveness, readiness and metrics.
 //!
-//! It only reads, and only what the board and the book hold. Off unless the configuration names an address. The amounts
-//! are no public matter: where there is a token, everything but `/healthz` wants it.
+//! Read-only, and off unless the configuration names an address. Amounts are private: if a token is configured, everything but
+//! `/healthz` requires it.
 
 mod metrics;
 mod serve;
@@ -17,27 +17,28 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use sha2::{Digest, Sha256};
-use tokio::sync::oneshot;
+use subtle::ConstantTimeEq as _;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::metrics::ProcessStatus;
 use self::serve::ConnectionLimits;
 use crate::domain::Time;
 use crate::state::StateStore;
-use crate::status::control::Registry;
+use crate::status::registry::Registry;
 use crate::util::clock::Clock;
 use crate::util::secret::Secret;
 
-/// What answers are made of.
+/// Sources of the responses.
 pub struct HttpContext {
-    /// What the service tells about itself.
+    /// Published figures of the service.
     pub registry: Arc<Registry>,
-    /// Alerts, and what is owed.
+    /// Alerts and pending events.
     pub store: Arc<StateStore>,
-    /// The service's time.
+    /// Clock of the service.
     pub clock: Arc<dyn Clock>,
 }
 
-/// The token that is wanted; another one after a reload.
+/// Required token, which a reload can replace. `None`: no token is required.
 type SharedToken = Arc<RwLock<Option<Secret>>>;
 
 struct HttpState {
@@ -45,15 +46,15 @@ struct HttpState {
     token: SharedToken,
 }
 
-/// A running server. It ends when it is dropped; requests that run then are finished.
+/// A running server. Dropping it stops the server; requests in progress are finished.
 pub struct HttpServer {
-    /// The address that was asked for.
+    /// Address in the configuration.
     pub listen: SocketAddr,
     token: SharedToken,
-    _end: oneshot::Sender<()>,
+    _shutdown: DropGuard,
 }
 
-/// Takes the address, without answering yet.
+/// Binds an address without serving it yet.
 pub fn bind(listen: SocketAddr) -> io::Result<std::net::TcpListener> {
     let listener = std::net::TcpListener::bind(listen)?;
     listener.set_nonblocking(true)?;
@@ -61,7 +62,7 @@ pub fn bind(listen: SocketAddr) -> io::Result<std::net::TcpListener> {
 }
 
 impl HttpServer {
-    /// Answers on an address that was taken.
+    /// Starts to serve a bound listener.
     pub fn start(
         listen: SocketAddr,
         listener: std::net::TcpListener,
@@ -72,12 +73,12 @@ impl HttpServer {
         tracing::info!(listen = %listener.local_addr()?, token = token.is_some(), "http listens");
         let token: SharedToken = Arc::new(RwLock::new(token));
         let router = router(Arc::new(HttpState { context, token: Arc::clone(&token) }));
-        let (end, ended) = oneshot::channel::<()>();
-        tokio::spawn(serve::serve(listener, router, ConnectionLimits::default(), async { drop(ended.await) }));
-        Ok(Self { listen, token, _end: end })
+        let shutdown = CancellationToken::new();
+        tokio::spawn(serve::serve(listener, router, ConnectionLimits::default(), shutdown.clone()));
+        Ok(Self { listen, token, _shutdown: shutdown.drop_guard() })
     }
 
-    /// From now on this token is wanted.
+    /// Replaces the required token.
     pub fn set_token(&self, token: Option<Secret>) {
         *self.token.write().unwrap_or_else(PoisonError::into_inner) = token;
     }
@@ -88,8 +89,8 @@ fn router(shared: Arc<HttpState>) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .fallback(async || (StatusCode::NOT_FOUND, "not here: /healthz, /readyz and /metrics are\n"))
-        .method_not_allowed_fallback(async || (StatusCode::METHOD_NOT_ALLOWED, "this only reads: GET\n"))
+        .fallback(async || (StatusCode::NOT_FOUND, "404: try /healthz, /readyz or /metrics\n"))
+        .method_not_allowed_fallback(async || (StatusCode::METHOD_NOT_ALLOWED, "only GET is supported\n"))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), require_token))
         .with_state(shared)
 }
@@ -99,19 +100,18 @@ async fn require_token(State(shared): State<Arc<HttpState>>, request: Request, n
     match expected {
         Some(token) if request.uri().path() != "/healthz" && !presents_token(request.headers(), &token) => {
             let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
-            (StatusCode::UNAUTHORIZED, challenge, "Authorization: Bearer and the token are wanted\n").into_response()
+            (StatusCode::UNAUTHORIZED, challenge, "missing or wrong bearer token\n").into_response()
         }
         _ => next.run(request).await,
     }
 }
 
-/// Whether the right token is shown. It takes as long whatever the token: what is compared are digests, to their ends.
+/// Returns `true` if the request carries the token. Digests are compared in constant time.
 fn presents_token(headers: &HeaderMap, token: &Secret) -> bool {
-    let shown = headers.get(header::AUTHORIZATION).map_or(&[][..], |value| value.as_bytes());
-    let (scheme, shown) = shown.split_at_checked(7).unwrap_or_default();
-    let (shown, expected) = (Sha256::digest(shown), Sha256::digest(token.expose()));
-    let differences = shown.iter().zip(&expected).fold(0, |sum, (one, other)| sum | (one ^ other));
-    scheme.eq_ignore_ascii_case(b"bearer ") && differences == 0
+    let presented = headers.get(header::AUTHORIZATION).map_or(&[][..], |value| value.as_bytes());
+    let (scheme, presented) = presented.split_at_checked(7).unwrap_or_default();
+    let (presented, expected) = (Sha256::digest(presented), Sha256::digest(token.expose()));
+    scheme.eq_ignore_ascii_case(b"bearer ") && presented[..].ct_eq(&expected[..]).into()
 }
 
 async fn ready(State(shared): State<Arc<HttpState>>) -> Response {
@@ -147,16 +147,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_whole_token_after_its_scheme_opens() {
+    fn only_the_whole_token_after_its_scheme_is_accepted() {
         let token = Secret::new("correct-horse");
-        let opens = |value: &str| {
+        let accepts = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::AUTHORIZATION, value.parse().unwrap());
             presents_token(&headers, &token)
         };
-        assert!(opens("Bearer correct-horse") && opens("bearer correct-horse"));
+        assert!(accepts("Bearer correct-horse") && accepts("bearer correct-horse"));
         for wrong in ["", "Bearer", "Bearer ", "Bearer correct-hors", "Bearer correct-horsee", "Basic  correct-horse"] {
-            assert!(!opens(wrong), "{wrong:?}");
+            assert!(!accepts(wrong), "{wrong:?}");
         }
         assert!(!presents_token(&HeaderMap::new(), &token));
     }

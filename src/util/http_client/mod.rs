@@ -1,8 +1,6 @@
-//! One way to build an HTTP client: rustls, no redirects, a timeout, own CAs, the proxies of the environment, bodies
-//! read up to a cap.
+//! Builds every HTTP client: rustls, no redirects, a timeout, extra CAs, the environment's proxies, and bodies read up to a limit.
 //!
-//! It knows nothing of who is asked or what for. No text that leaves this module holds an address: an address can be a
-//! secret.
+//! No text that leaves this module contains an address, because an address can be a secret.
 
 mod body;
 mod proxy;
@@ -18,69 +16,69 @@ use std::time::Duration;
 use reqwest::{Certificate, Client, Proxy, redirect};
 use url::{Host, Url};
 
-/// What the other side learns of us.
+/// Value of the `User-Agent` header.
 const USER_AGENT: &str = concat!("lowtide/", env!("CARGO_PKG_VERSION"));
-/// The longest text taken over from a library's error.
+/// Maximum length of the text of a library's error.
 const MAX_DETAIL_CHARS: usize = 160;
 
-/// What differs between the places that are asked.
+/// Settings that differ between servers.
 #[derive(Debug, Clone)]
 pub struct HttpClientOptions {
-    /// Longest wait for one request: from the connection to the last byte of the body.
+    /// Longest time for one request, from the connection to the last byte of the body.
     pub timeout: Duration,
-    /// Certificates in PEM form to trust beside the system's.
+    /// PEM certificates to trust besides the system's.
     pub extra_ca_pem: Option<Vec<u8>>,
-    /// The requests go to this machine (see [`is_loopback`]): proxies from the environment are not used.
+    /// Marks requests to this machine (see [`is_loopback`]), which use no proxy.
     pub loopback: bool,
 }
 
-/// Why there is no client.
+/// An error while building a client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClientBuildError {
-    /// The extra CA is unusable.
+    /// The extra CA cannot be used.
     #[error("the CA file holds no usable PEM certificate{0}")]
     ExtraCa(String),
-    /// Anything else, such as a machine without any CA certificates.
+    /// Any other failure, such as a machine without CA certificates.
     #[error("no HTTPS client could be built: {0}")]
     Build(String),
 }
 
-/// The ways in which a request gets no response.
+/// Kind of a failure without a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TransportErrorKind {
-    /// Not done within the timeout.
+    /// No complete response within the timeout.
     Timeout,
-    /// The host's name does not resolve.
+    /// The host name cannot be resolved.
     Dns,
-    /// The other side's certificate or TLS is not acceptable.
+    /// The server's certificate or TLS version is not accepted.
     Tls,
-    /// The proxy cannot be reached, or opens no connection.
+    /// The proxy cannot be reached or refuses the connection.
     Proxy,
-    /// No connection for another reason.
+    /// No connection, for another reason.
     Connect,
-    /// The connection broke after it was made.
+    /// The connection was lost.
     Broken,
 }
 
-/// A request that got no response. Its text holds neither the address nor any header.
+/// A request without a response. The text contains neither the address nor any header.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct TransportError {
-    /// In which way.
+    /// Kind of the failure.
     pub kind: TransportErrorKind,
-    /// For people, as a clause: `no connection (Connection refused)`.
+    /// Reason as a clause, such as `no connection (Connection refused)`.
     pub text: String,
 }
 
-/// Builds a client. It follows no redirect, because headers with secrets would follow too.
+/// Builds a client. It follows no redirects, because headers with secrets would follow them.
 pub fn client(options: &HttpClientOptions) -> Result<Client, ClientBuildError> {
-    // Only the first installation counts; a second one says so and changes nothing.
+    // Fails without effect if a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let extra = options.extra_ca_pem.as_deref().map(certificates).transpose()?.unwrap_or_default();
     let has_extra = !extra.is_empty();
     match builder(options).tls_certs_merge(extra).build() {
         Ok(client) => Ok(client),
-        // Plain HTTP to this machine must not fail for want of the system's CA certificates.
+        // Plain HTTP to this machine must work without CA certificates of the system.
         Err(_) if options.loopback && !has_extra => {
             builder(options).tls_certs_only([]).build().map_err(|error| ClientBuildError::Build(innermost(&error)))
         }
@@ -89,7 +87,7 @@ pub fn client(options: &HttpClientOptions) -> Result<Client, ClientBuildError> {
     }
 }
 
-/// A client for plain HTTP to this machine alone: without the system's certificates, which take a while and a megabyte.
+/// Builds a client for plain HTTP to this machine only. It skips the system's certificates, which cost time and a megabyte.
 pub fn plain_client(timeout: Duration) -> Result<Client, ClientBuildError> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let options = HttpClientOptions { timeout, extra_ca_pem: None, loopback: true };
@@ -100,10 +98,10 @@ fn builder(options: &HttpClientOptions) -> reqwest::ClientBuilder {
     let builder = Client::builder()
         .user_agent(USER_AGENT)
         .redirect(redirect::Policy::none())
-        // The library's own retries know neither pauses nor quotas.
+        // The library's retries respect neither pauses nor rate limits.
         .retry(reqwest::retry::never())
         .referer(false)
-        // A little shorter than the whole, so that the reason tells a connection that never came from an answer.
+        // Slightly shorter than the whole timeout, so that the reason distinguishes a missing connection from a missing response.
         .connect_timeout(options.timeout.mul_f64(0.9))
         .timeout(options.timeout);
     if options.loopback { builder.no_proxy() } else { builder.proxy(Proxy::custom(proxy_address)) }
@@ -121,7 +119,7 @@ fn certificates(pem: &[u8]) -> Result<Vec<Certificate>, ClientBuildError> {
     }
 }
 
-/// Whether an address is this machine: `localhost`, `127.0.0.0/8` or `[::1]`.
+/// Returns `true` for an address on this machine: `localhost`, `127.0.0.0/8` or `[::1]`.
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
@@ -131,12 +129,12 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Whether requests to an address are plain HTTP that never leaves this machine.
+/// Returns `true` for plain HTTP that never leaves this machine.
 pub fn is_plain_loopback(url: &Url) -> bool {
     url.scheme() == "http" && is_loopback(url)
 }
 
-/// What went wrong, in words without the address. Where a proxy was used, they name it.
+/// Explains an error in words, without the address. Names the proxy if one was used.
 pub async fn explain(error: &reqwest::Error) -> TransportError {
     let (kind, text) = direct(error);
     let Some((target, proxy)) = error.url().and_then(|target| Some((target, proxy::proxy_for(target)?))) else {
@@ -156,7 +154,7 @@ pub async fn explain(error: &reqwest::Error) -> TransportError {
     }
 }
 
-/// What went wrong between here and the other end of the connection, host or proxy.
+/// Explains an error of the connection itself, whether to the host or to the proxy.
 fn direct(error: &reqwest::Error) -> (TransportErrorKind, String) {
     let detail = innermost(error);
     if error.is_timeout() {
@@ -173,19 +171,19 @@ fn direct(error: &reqwest::Error) -> (TransportErrorKind, String) {
     }
 }
 
-/// An error and what caused it, outermost first.
+/// Returns an error and its causes, outermost first.
 fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |current| {
         let current: &'a (dyn StdError + 'static) = *current;
         match current.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            // `io::Error::source` skips the very error that it wraps.
+            // `io::Error::source` skips the error that it wraps.
             Some(wrapped) => Some(wrapped as &(dyn StdError + 'static)),
             None => current.source(),
         }
     })
 }
 
-/// The root cause's own words; the outer layers repeat it and add the address.
+/// Returns the text of the root cause. The outer layers repeat it and add the address.
 fn innermost(error: &(dyn StdError + 'static)) -> String {
     let text = chain(error).last().map(ToString::to_string).unwrap_or_default();
     if text.contains("://") {
@@ -217,12 +215,12 @@ mod tests {
     }
 
     #[test]
-    fn a_ca_file_without_a_certificate_is_refused_and_a_real_one_is_taken() {
+    fn a_ca_file_needs_a_certificate() {
         let with = |pem: &[u8]| client(&HttpClientOptions { extra_ca_pem: Some(pem.to_vec()), ..options() });
         assert!(matches!(with(b"not PEM"), Err(ClientBuildError::ExtraCa(_))));
         assert!(matches!(with(b""), Err(ClientBuildError::ExtraCa(_))));
-        let nonsense = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        assert!(matches!(with(nonsense), Err(ClientBuildError::ExtraCa(_))));
+        let invalid = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        assert!(matches!(with(invalid), Err(ClientBuildError::ExtraCa(_))));
         let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         assert!(with(own.cert.pem().as_bytes()).is_ok());
     }

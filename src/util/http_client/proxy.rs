@@ -1,4 +1,4 @@
-//! The proxies that the environment names, and which requests go through one: decided here, for every client alike.
+//! Proxies from the environment, and the decision which requests use one. The same for every client.
 
 use std::net::IpAddr;
 use std::sync::OnceLock;
@@ -10,43 +10,43 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use url::{Host, Url};
 
-/// Longest wait for a proxy's own answer.
+/// Longest wait for a proxy's response to a probe.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// The most that is read of it.
+/// Maximum number of bytes read of that response.
 const MAX_ANSWER_BYTES: usize = 1024;
 
-/// A proxy. Its address may hold credentials: only [`Proxy::name`] is for people.
+/// A proxy. The address may contain credentials; only [`Proxy::name`] may be shown.
 #[derive(Clone)]
 pub(super) struct Proxy {
     url: Url,
-    /// The environment variable that names it.
+    /// Environment variable that names the proxy.
     pub(super) variable: &'static str,
 }
 
-/// What the environment says about proxies.
+/// Proxy settings of the environment.
 #[derive(Default)]
 struct Proxies {
     http: Option<Proxy>,
     https: Option<Proxy>,
-    /// Hosts that are asked directly.
+    /// Hosts that are reached directly.
     exceptions: Vec<NoProxyEntry>,
 }
 
 /// An entry of `NO_PROXY`.
 struct NoProxyEntry {
     hosts: Hosts,
-    /// `None`: any.
+    /// `None` matches every port.
     port: Option<u16>,
 }
 
 enum Hosts {
     All,
     Addresses(IpNet),
-    /// A name and every name below it, in lower case.
+    /// A domain and its subdomains, in lower case.
     Domain(String),
 }
 
-/// The proxy that requests to an address go through.
+/// Returns the proxy that requests to an address use.
 pub(super) fn proxy_for(url: &Url) -> Option<&'static Proxy> {
     static PROXIES: OnceLock<Proxies> = OnceLock::new();
     PROXIES.get_or_init(|| Proxies::new(|name| std::env::var(name).ok())).of(url)
@@ -79,7 +79,7 @@ impl Proxies {
     }
 }
 
-/// An address with a scheme, or without one: `proxy.example.com:3128`.
+/// Parses an address with or without a scheme, such as `proxy.example.com:3128`.
 fn parse(value: &str) -> Option<Url> {
     let with_host = |url: Url| url.has_host().then_some(url);
     let value = value.trim();
@@ -91,10 +91,10 @@ fn parse(value: &str) -> Option<Url> {
 }
 
 impl NoProxyEntry {
-    /// `example.com`, `.example.com` and `*.example.com` mean the same, as curl and others have it.
+    /// Parses an entry. `example.com`, `.example.com` and `*.example.com` mean the same, as in curl.
     fn parse(entry: &str) -> Self {
         let (host, port) = match entry.rsplit_once(':') {
-            // An IPv6 address without brackets has colons of its own.
+            // An IPv6 address without brackets contains colons.
             Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, port.parse().ok()),
             _ => (entry, None),
         };
@@ -126,19 +126,19 @@ impl NoProxyEntry {
 }
 
 impl Proxy {
-    /// Its address as the client needs it, credentials included.
+    /// Returns the address for the client, including credentials.
     pub(super) fn address(&self) -> Url {
         self.url.clone()
     }
 
-    /// Host and port.
+    /// Returns host and port, without credentials.
     pub(super) fn name(&self) -> String {
         let host = self.url.host_str().unwrap_or_default();
         self.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 
-    /// Why it opened no connection to `target`, in words; `None` where it says nothing of that kind. The client's error does not
-    /// tell, so the proxy is asked once more.
+    /// Asks the proxy once more for a connection to `target`, because the client's error does not contain its response. Returns the
+    /// reason in words, or `None` if the proxy gave none.
     pub(super) async fn refusal(&self, target: &Url) -> Option<String> {
         if !matches!(self.url.scheme(), "http" | "https") {
             return Some(format!("is no HTTP proxy: {} must name one", self.variable));
@@ -147,14 +147,14 @@ impl Proxy {
         let answer = status.canonical_reason().map_or_else(String::new, |reason| format!(" ({reason})"));
         let hint = match status.as_u16() {
             200..300 => return None,
-            407 => format!("it wants other credentials in {}", self.variable),
+            407 => format!("it requires other credentials in {}", self.variable),
             400..500 => "it must allow this host, or NO_PROXY must name it".to_owned(),
             _ => "it cannot reach the host".to_owned(),
         };
         Some(format!("answered {}{answer}: {hint}", status.as_u16()))
     }
 
-    /// Asks for a connection to `target`; how that is answered.
+    /// Requests a connection to `target` and returns the status of the response.
     async fn status(&self, target: &Url) -> Option<StatusCode> {
         if self.url.scheme() != "http" {
             return None;
@@ -175,7 +175,7 @@ impl Proxy {
         StatusCode::from_bytes(line).ok()
     }
 
-    /// A header line, where the address holds credentials.
+    /// Returns a header line if the address contains credentials, or else an empty string.
     fn credentials(&self) -> String {
         use base64::Engine as _;
         let decode = |text: &str| percent_encoding::percent_decode_str(text).collect::<Vec<u8>>();
@@ -196,7 +196,8 @@ mod tests {
     use super::*;
 
     fn proxies(variables: &[(&str, &str)]) -> Proxies {
-        let find = |name: &str| variables.iter().find(|(it, _)| *it == name).map(|(_, value)| (*value).to_owned());
+        let find =
+            |name: &str| variables.iter().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).to_owned());
         Proxies::new(find)
     }
 
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_scheme_of_the_target_chooses_the_proxy_and_loopback_has_none() {
+    fn target_scheme_selects_the_proxy_and_loopback_has_none() {
         let both = proxies(&[("HTTPS_PROXY", "http://u:p@secure.example:3128"), ("http_proxy", "plain.example")]);
         assert_eq!(through(&both, "https://a.example").as_deref(), Some("secure.example:3128"));
         assert_eq!(through(&both, "http://a.example").as_deref(), Some("plain.example:80"));
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn no_proxy_takes_names_wildcards_ports_addresses_and_networks() {
+    fn no_proxy_accepts_names_wildcards_ports_ips_and_networks() {
         for (exceptions, direct, by_proxy) in [
             ("example.com", &["https://example.com", "https://a.Example.com"][..], &["https://notexample.com"][..]),
             (".example.com", &["https://example.com", "https://a.b.example.com"], &["https://example.com.org"]),
@@ -245,11 +246,11 @@ mod tests {
     }
 
     #[test]
-    fn credentials_are_sent_as_they_were_meant() {
+    fn credentials_are_percent_decoded_and_sent_as_basic() {
         let proxy = |url: &str| Proxy { url: parse(url).unwrap(), variable: "HTTPS_PROXY" };
         assert_eq!(proxy("http://proxy.example:3128").credentials(), "");
-        let shown = proxy("http://me:p%40ss@proxy.example:3128");
-        assert_eq!(shown.credentials(), "Proxy-Authorization: Basic bWU6cEBzcw==\r\n");
-        assert_eq!(shown.name(), "proxy.example:3128");
+        let with_password = proxy("http://me:p%40ss@proxy.example:3128");
+        assert_eq!(with_password.credentials(), "Proxy-Authorization: Basic bWU6cEBzcw==\r\n");
+        assert_eq!(with_password.name(), "proxy.example:3128");
     }
 }

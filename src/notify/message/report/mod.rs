@@ -154,8 +154,8 @@ fn silence_line(silence: &Silence, page: &ReportPage, times: TimeFormatter) -> S
 }
 
 /// Returns `acme · History department`.
-fn fund_name(account: &str, division: Division, known_as: Option<&str>) -> String {
-    let division = division.map(|id| match known_as.map(name) {
+fn fund_name(account: &str, division: Division, division_name: Option<&str>) -> String {
+    let division = division.map(|id| match division_name.map(name) {
         Some(name) if !name.is_empty() => name,
         _ => format!("division {id}"),
     });

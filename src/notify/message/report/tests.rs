@@ -1,4 +1,4 @@
-//! What a report looks like, and that Slack's limits hold however many divisions there are.
+//! Appearance of reports, and Slack's limits for any number of divisions.
 
 use std::collections::BTreeMap;
 

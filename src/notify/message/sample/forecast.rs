@@ -15,10 +15,10 @@ use crate::domain::rule::{Metric, Rule, Severity};
 
 /// Adds a forecast and a chart to a sample, wherever a real message has them. Only for sample figures: with real ones they
 /// would contradict the account.
-pub fn add_forecast(subject: &mut EventSubject, rule: &Rule, of: &Balance, now: Time) {
+pub fn add_forecast(subject: &mut EventSubject, rule: &Rule, balance: &Balance, now: Time) {
     let EventSubject::Threshold(it) = subject else { return };
     let has_forecast = !matches!(it.metric, Metric::UnpaidInvoices | Metric::UsedCredit);
-    if let Reading::Amount(funds) = of.reading(Metric::AvailableFunds)
+    if let Reading::Amount(funds) = balance.reading(Metric::AvailableFunds)
         && has_forecast
         && it.kind != TransitionKind::Resolved
     {

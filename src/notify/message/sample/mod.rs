@@ -54,7 +54,7 @@ pub fn threshold(
     rule: &Rule,
     kind: TransitionKind,
     level: Severity,
-    (reading, of): (&Reading, &Balance),
+    (reading, balance): (&Reading, &Balance),
     target: &SampleTarget,
     now: Time,
 ) -> Option<EventSubject> {
@@ -65,8 +65,8 @@ pub fn threshold(
         Reading::NotYetKnown(_) | Reading::NotYetRead(_) | Reading::Unreadable(_) => return None,
     };
     let milder = rule.level(Severity::Warning).filter(|_| kind == TransitionKind::Resolved);
-    let terms = rule.level(level);
-    let remind_every = terms.and_then(|level| level.remind_every).filter(|_| kind != TransitionKind::Resolved);
+    let own = rule.level(level);
+    let remind_every = own.and_then(|level| level.remind_every).filter(|_| kind != TransitionKind::Resolved);
     Some(EventSubject::Threshold(ThresholdEvent {
         key: target.key(&rule.name),
         division_name: target.division_name.clone(),
@@ -76,11 +76,11 @@ pub fn threshold(
         metric: rule.metric,
         within: rule.within(),
         value,
-        threshold: milder.or(terms).map(|level| EvaluatedThreshold {
+        threshold: milder.or(own).map(|level| EvaluatedThreshold {
             side: level.side(),
             bound: level.threshold().with_default_currency(currency.or(level.currency())),
         }),
-        breakdown: of.breakdown(),
+        breakdown: balance.breakdown(),
         next_reminder: remind_every.and_then(|every| now.checked_add_signed(Duration::from_std(every).ok()?)),
         forecast: None,
         chart: None,
@@ -95,19 +95,19 @@ pub fn unreadable(
     target: &SampleTarget,
     now: Time,
 ) -> EventSubject {
-    let over = kind == TransitionKind::Resolved;
-    let (reason, outlook) = why.unwrap_or_else(|| (REASON.to_owned(), Persistence::Transient));
+    let resolved = kind == TransitionKind::Resolved;
+    let (reason, persistence) = why.unwrap_or_else(|| (REASON.to_owned(), Persistence::Transient));
     EventSubject::Unreadable(UnreadableEvent {
         key: target.key(UNREADABLE),
         division_name: target.division_name.clone(),
         kind,
         level,
         since: now - Duration::hours(3),
-        reason: (!over).then_some(reason),
-        persistence: (!over).then_some(outlook),
+        reason: (!resolved).then_some(reason),
+        persistence: (!resolved).then_some(persistence),
         firing_alerts: Vec::new(),
         unevaluated_rules: Vec::new(),
-        next_reminder: (!over).then(|| now + Duration::days(1)),
+        next_reminder: (!resolved).then(|| now + Duration::days(1)),
     })
 }
 
@@ -141,23 +141,23 @@ pub fn several(rule: &Rule, account: &Name, now: Time) -> Vec<EventSubject> {
     let one = |(n, (kind, level)): (u64, &(TransitionKind, Severity))| {
         let division_name = Some(if n == 0 { DIVISION_NAME.to_owned() } else { format!("Department {}", n + 1) });
         let target = SampleTarget { account: account.clone(), division: Some(DIVISION + n), division_name };
-        let mut of = balance(rule, *level, *kind != TransitionKind::Resolved);
+        let mut figures = balance(rule, *level, *kind != TransitionKind::Resolved);
         // Divisions with identical figures would share an entry.
         let part = match rule.metric {
-            Metric::UnpaidInvoices => &mut of.unpaid_invoices,
-            Metric::UsedCredit => &mut of.used_credit,
-            _ => &mut of.balance,
+            Metric::UnpaidInvoices => &mut figures.unpaid_invoices,
+            Metric::UsedCredit => &mut figures.used_credit,
+            _ => &mut figures.balance,
         };
         if let Ok(amount) = part {
             *amount += Decimal::from(n);
         }
         let reading = match reading(rule, *level, *kind != TransitionKind::Resolved) {
-            _ if !rule.metric.needs_history() => of.reading(rule.metric),
+            _ if !rule.metric.needs_history() => figures.reading(rule.metric),
             Reading::Amount(money) => Reading::Amount(Money::new(money.amount + Decimal::from(n), money.currency)),
             Reading::Time(lasts) => Reading::Time(lasts + std::time::Duration::from_secs(3600 * n)),
             other => other,
         };
-        threshold(rule, *kind, *level, (&reading, &of), &target, now)
+        threshold(rule, *kind, *level, (&reading, &figures), &target, now)
     };
     (0..13).zip(transitions).filter_map(one).collect()
 }
