@@ -1,4 +1,4 @@
-//! The program: hands the arguments to the command line and its result to the system. Nothing else belongs here.
+//! The binary: passes the arguments to [`lowtide::cli`] and its exit code to the system.
 
 use std::process::ExitCode;
 

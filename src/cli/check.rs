@@ -1,8 +1,11 @@
-//! `lowtide check`: reads every account now and prints each rule's level. Stateless: no `for`, no `clear_at`, no silences.
+//! `lowtide check`: reads every account now and prints the level of each rule.
+//!
+//! The command is stateless: it ignores `for`, `clear_at` and silences.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use anstyle::Style;
 use serde::Serialize;
 
 use super::args::CheckOutputFormat;
@@ -12,7 +15,8 @@ use crate::alerting::evaluate::{NotEvaluated, evaluate};
 use crate::alerting::policy::AccountPolicy;
 use crate::alerting::readings::{AccountReadings, DivisionReading};
 use crate::app;
-use crate::cli::output::table::table;
+use crate::cli::output::style::{BOLD, GREEN, RED, YELLOW, paint};
+use crate::cli::output::table::Table;
 use crate::cli::output::threshold::RuleThreshold;
 use crate::cli::output::{print_error, print_line, write_stdout};
 use crate::domain::balance::Reading;
@@ -25,22 +29,22 @@ use crate::polling::poller::Poller;
 use crate::util::clock::{Clock, SystemClock};
 use crate::util::text::clean;
 
-/// The worst of several results: critical, then unknown, then warning.
+/// Level of a result, in the order in which the worst of several is found: critical, then unknown, then warning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CheckLevel {
     /// No threshold is breached.
     Ok,
-    /// A warning threshold is.
+    /// A warning threshold is breached.
     Warning,
-    /// Something could not be read or understood.
+    /// A reading or a comparison is missing.
     Unknown,
     /// A critical threshold is breached.
     Critical,
 }
 
 impl CheckLevel {
-    /// The exit code that monitoring plugins have agreed on.
+    /// Returns the exit code that monitoring plugins use.
     pub fn code(self) -> u8 {
         match self {
             CheckLevel::Ok => 0,
@@ -59,6 +63,14 @@ impl CheckLevel {
         }
     }
 
+    fn style(self) -> Style {
+        match self {
+            CheckLevel::Ok => GREEN,
+            CheckLevel::Warning | CheckLevel::Unknown => YELLOW,
+            CheckLevel::Critical => RED,
+        }
+    }
+
     fn lower(self) -> &'static str {
         match self {
             CheckLevel::Ok => "ok",
@@ -69,7 +81,7 @@ impl CheckLevel {
     }
 }
 
-/// One rule on one division.
+/// Result of one rule on one division.
 #[derive(Debug, Serialize)]
 struct CheckResult {
     account: Name,
@@ -78,17 +90,17 @@ struct CheckResult {
     rule: Option<Name>,
     metric: Option<&'static str>,
     level: CheckLevel,
-    /// Exact, without separators; `null` where it is unlimited, unknown or a duration.
+    /// Exact amount without separators; `null` if the value is unlimited, unknown or a duration.
     amount: Option<String>,
     currency: Option<String>,
     unlimited: bool,
-    /// A duration, in seconds.
+    /// Duration in seconds, for runways.
     seconds: Option<u64>,
     warning: Option<RuleThreshold>,
     critical: Option<RuleThreshold>,
-    /// Why it, or one of its levels, is unknown.
+    /// Reason why the result, or one of its levels, is unknown.
     reason: Option<String>,
-    /// What the reason is about.
+    /// Kind of the reason, for text output.
     #[serde(skip)]
     reason_kind: ReasonKind,
     #[serde(skip)]
@@ -97,12 +109,12 @@ struct CheckResult {
     ranges: [String; 2],
 }
 
-/// Why a result has a reason.
+/// Kind of a result's reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum ReasonKind {
     Unreadable,
     NotYetKnown,
-    /// One level cannot be compared with the amount; the other was.
+    /// One level cannot be compared with the amount; the other one was.
     OneLevel,
 }
 
@@ -125,7 +137,7 @@ struct CheckReport<'a> {
 
 pub(super) async fn run(context: &CommandContext, output: CheckOutputFormat) -> Exit {
     let Ok(config) = context.load_or_report() else {
-        return unknown(output, "the configuration is wrong, see standard error");
+        return unknown(output, "the configuration is invalid, see standard error");
     };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let pollers = match app::build_pollers(&config, &context.redactor, &clock) {
@@ -157,7 +169,7 @@ fn unknown(output: CheckOutputFormat, why: &str) -> Exit {
     match output {
         CheckOutputFormat::Plugin => print_line!("LOWTIDE UNKNOWN - {why}"),
         CheckOutputFormat::Json => {
-            print_json(&serde_json::json!({ "level": "unknown", "results": [], "notes": [why] }))
+            print_json(&serde_json::json!({ "level": "unknown", "results": [], "notes": [why] }));
         }
         CheckOutputFormat::Text => {}
     }
@@ -222,7 +234,7 @@ fn evaluate_rule(account: &Name, read: &DivisionReading, rule: &Rule, reading: &
             row.ranges = [range(rule, Severity::Warning), range(rule, Severity::Critical)];
         }
         Ok(verdict) => {
-            // A level that could not be evaluated may be breached, too.
+            // A level that could not be evaluated may be breached as well.
             row.level = match (verdict.breached(), &verdict.problem) {
                 (Some(Severity::Critical), _) => CheckLevel::Critical,
                 (_, Some(_)) => CheckLevel::Unknown,
@@ -253,7 +265,7 @@ fn evaluate_rule(account: &Name, read: &DivisionReading, rule: &Rule, reading: &
     row
 }
 
-/// A figure without unit or separators; durations are in seconds.
+/// Formats a figure without unit or separators; durations are in seconds.
 fn plain(bound: ThresholdValue) -> String {
     match bound {
         ThresholdValue::Money(amount) => amount.value.to_string(),
@@ -261,7 +273,7 @@ fn plain(bound: ThresholdValue) -> String {
     }
 }
 
-/// The range that does not alert, as plugins write it: `500:` alerts below 500, `~:1000` above 1000.
+/// Formats the range that does not alert in the syntax of plugins: `500:` alerts below 500, `~:1000` above 1000.
 fn range(rule: &Rule, severity: Severity) -> String {
     rule.level(severity).map_or_else(String::new, |level| match level.side() {
         ThresholdSide::Below => format!("{}:", plain(level.threshold())),
@@ -270,11 +282,11 @@ fn range(rule: &Rule, severity: Severity) -> String {
 }
 
 fn notes(account: &Name, readings: &AccountReadings) -> Vec<String> {
-    let place = |read: &DivisionReading| match read.division {
+    let label = |read: &DivisionReading| match read.division {
         Some(_) => format!("{account} · {}", division_label(read.division, read.name.as_deref())),
         None => account.to_string(),
     };
-    let noted = |read: &DivisionReading| Some(format!("{}: {}", place(read), read.balance.as_ref().ok()?.anomaly()?));
+    let noted = |read: &DivisionReading| Some(format!("{}: {}", label(read), read.balance.as_ref().ok()?.anomaly()?));
     let mut notes: Vec<String> = readings.divisions.iter().filter_map(noted).collect();
     if let Some(sharing) = figures::shared_fund(&readings.divisions) {
         notes.push(format!("{account}: {} {}", sharing.len(), figures::SHARED_FUND_NOTE));
@@ -283,11 +295,9 @@ fn notes(account: &Name, readings: &AccountReadings) -> Vec<String> {
 }
 
 fn text(rows: &[CheckResult], notes: &[String], colour: bool) -> String {
-    let mut cells: Vec<Vec<String>> =
-        vec!["LEVEL|ACCOUNT|DIVISION|RULE|VALUE|WARNING|CRITICAL".split('|').map(str::to_owned).collect()];
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    let threshold = |threshold: Option<RuleThreshold>| or_dash(threshold.map(|it| it.to_string()));
-    cells.extend(rows.iter().map(|row| {
+    let threshold = |threshold: Option<RuleThreshold>| or_dash(threshold.map(|threshold| threshold.to_string()));
+    let cells = |row: &CheckResult| {
         vec![
             row.level.lower().to_owned(),
             row.account.to_string(),
@@ -297,11 +307,12 @@ fn text(rows: &[CheckResult], notes: &[String], colour: bool) -> String {
             threshold(row.warning),
             threshold(row.critical),
         ]
-    }));
-    let mut text = table(&cells, &[4]);
-    if colour {
-        text = text.lines().map(|line| paint(line) + "\n").collect();
-    }
+    };
+    let head = "LEVEL|ACCOUNT|DIVISION|RULE|VALUE|WARNING|CRITICAL";
+    let table = Table::new(head, &[4], rows.iter().map(cells).collect());
+    let styles = std::iter::once(BOLD).chain(rows.iter().map(|row| row.level.style()));
+    let lines = table.text();
+    let mut text: String = lines.lines().zip(styles).map(|(line, style)| paint(line, style, colour) + "\n").collect();
     let mut reasons: BTreeMap<(ReasonKind, &str), (BTreeSet<&str>, usize)> = BTreeMap::new();
     for row in rows {
         if let Some(reason) = &row.reason {
@@ -321,30 +332,19 @@ fn text(rows: &[CheckResult], notes: &[String], colour: bool) -> String {
     text
 }
 
-fn paint(line: &str) -> String {
-    let code = match line.split(' ').next() {
-        Some("critical") => "31",
-        Some("warning" | "unknown") => "33",
-        Some("ok") => "32",
-        _ => "1",
-    };
-    format!("\u{1b}[{code}m{line}\u{1b}[0m")
-}
-
-/// `LOWTIDE WARNING - text | 'label'=value;warning;critical`, on one line.
+/// Formats the plugin line: `LOWTIDE WARNING - text | 'label'=value;warning;critical`.
 fn plugin(worst: CheckLevel, rows: &[CheckResult]) -> String {
-    let place = |row: &CheckResult| match (&row.division_name, row.division) {
+    let fund = |row: &CheckResult| match (&row.division_name, row.division) {
         (Some(name), _) => format!("{} {name}", row.account),
         (None, Some(id)) => format!("{} division {id}", row.account),
         (None, None) => row.account.to_string(),
     };
     let mut bad: Vec<&CheckResult> = rows.iter().filter(|row| row.level > CheckLevel::Ok).collect();
     bad.sort_by_key(|row| std::cmp::Reverse(row.level));
-    let value =
-        |row: &CheckResult| format!("{} {}: {}", place(row), row.rule.as_deref().unwrap_or_default(), row.shown);
+    let value = |row: &CheckResult| format!("{} {}: {}", fund(row), row.rule.as_deref().unwrap_or_default(), row.shown);
     let describe = |row: &&CheckResult| match &row.reason {
         Some(reason) if row.reason_kind == ReasonKind::OneLevel => format!("{} ({reason})", value(row)),
-        Some(reason) => format!("{}: {reason}", place(row)),
+        Some(reason) => format!("{}: {reason}", fund(row)),
         None => value(row),
     };
     let text = if bad.is_empty() {

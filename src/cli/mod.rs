@@ -1,4 +1,4 @@
-//! The command line: one file a command, and what they share: options, exit codes, loading the configuration.
+//! The command line: one file per command, and their common parts: arguments, exit codes, loading of the configuration.
 
 mod args;
 mod backtest;
@@ -23,24 +23,25 @@ use clap::{CommandFactory, Parser};
 
 pub use args::{Cli, Command, OutputFormat};
 
+use self::output::style::is_colour_allowed;
 use self::output::{print_error, print_line};
 use self::signals::stop_signal;
 use crate::config::{self, Config, ConfigProblems, Environment, Loaded};
 use crate::util::logging;
 use crate::util::secret::Redactor;
 
-/// What a command ends with.
+/// Result of a command, which becomes its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// Everything was done.
+    /// Exit code 0: the command did what it should.
     Success,
-    /// Something failed while running.
+    /// Exit code 1: something failed while running.
     Failure,
-    /// The command line is wrong.
+    /// Exit code 64: the command line is wrong.
     Usage,
-    /// The configuration is wrong.
+    /// Exit code 78: the configuration is wrong.
     Config,
-    /// `check`: the worst level found.
+    /// Exit code of `check`: the worst level found, as monitoring plugins number them.
     Check(check::CheckLevel),
 }
 
@@ -56,35 +57,35 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// What every command is given.
+/// Inputs common to all commands.
 pub(crate) struct CommandContext {
-    /// The configuration file.
+    /// Path of the configuration file.
     pub(crate) file: PathBuf,
-    /// The environment, as it was at start.
+    /// Environment variables as of the start.
     pub(crate) environment: Environment,
-    /// Strikes out secrets; learns them when the configuration is loaded.
+    /// Redactor of secrets; it learns them when the configuration is loaded.
     pub(crate) redactor: Redactor,
-    /// Whether standard output may be coloured.
+    /// Permission to colour standard output.
     pub(crate) colour: bool,
-    /// Whether this is the long-running service.
+    /// Set for `run`, the long-running service.
     pub(crate) service: bool,
 }
 
 impl CommandContext {
-    /// Loads the configuration, or prints every problem to standard error. Only the service logs the warnings: whoever
-    /// runs a one-off command gets them from `validate`.
+    /// Loads the configuration, or prints every problem to standard error. Only the service logs the warnings; for other
+    /// commands, `validate` shows them.
     pub(crate) fn load_or_report(&self) -> Result<Config, Exit> {
         self.report(self.load())
     }
 
-    /// Loads the configuration, good or bad.
+    /// Loads the configuration, valid or not.
     pub(crate) fn load(&self) -> Loaded {
         let loaded = config::load(&self.file, &self.environment);
         loaded.secrets.iter().for_each(|secret| self.redactor.learn(secret));
         loaded
     }
 
-    /// The configuration that was loaded, or its problems printed.
+    /// Returns the loaded configuration, or prints its problems.
     pub(crate) fn report(&self, loaded: Loaded) -> Result<Config, Exit> {
         for warning in &loaded.warnings {
             if self.service {
@@ -100,14 +101,14 @@ impl CommandContext {
 
 /// Prints every problem to standard error.
 fn report_problems(file: &Path, problems: &ConfigProblems) {
-    let colour = output::diagnostics::has_colour(&std::io::stderr());
+    let colour = is_colour_allowed(&std::io::stderr());
     for problem in problems {
         print_error!("{}\n", output::diagnostics::render(problem, colour));
     }
     print_error!("{}: {}", file.display(), count(problems.len(), "error"));
 }
 
-/// Formats a number with its noun: `1 error`, `2 errors`.
+/// Formats a number with its noun: `1 problem`, `2 problems`.
 pub(crate) fn count(n: usize, what: &str) -> String {
     crate::util::text::counted(n, what)
 }
@@ -118,7 +119,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let exit = match Cli::try_parse_from(&args) {
         Ok(cli) => start(cli),
         Err(error) => {
-            let _ = error.print(); // nobody is left to tell when the terminal is gone
+            let _ = error.print(); // fails only if the terminal is gone
             usage_exit(&error, &args)
         }
     };
@@ -126,7 +127,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     exit.into()
 }
 
-/// Asking for help is no mistake; a mistake in `check` is what its supervisor knows as unknown.
+/// Returns the exit for arguments that do not parse: success for `--help` and `--version`, unknown for `check`.
 fn usage_exit(error: &clap::Error, args: &[OsString]) -> Exit {
     use clap::error::ErrorKind::{DisplayHelp, DisplayVersion};
     if matches!(error.kind(), DisplayHelp | DisplayVersion) {
@@ -135,7 +136,7 @@ fn usage_exit(error: &clap::Error, args: &[OsString]) -> Exit {
     if command(args) == Some("check") { Exit::Check(check::CheckLevel::Unknown) } else { Exit::Usage }
 }
 
-/// The command in arguments that do not parse: the first that is neither an option nor an option's value.
+/// Finds the command in arguments that do not parse: the first that is neither an option nor an option's value.
 fn command(args: &[OsString]) -> Option<&str> {
     let mut rest = args.iter().skip(1).map(|arg| arg.to_str().unwrap_or_default());
     while let Some(arg) = rest.next() {
@@ -150,12 +151,10 @@ fn command(args: &[OsString]) -> Option<&str> {
 
 fn start(cli: Cli) -> Exit {
     let environment = Environment::new(std::env::vars_os());
-    let dumb = environment.get("TERM") == Some("dumb");
-    let no_colour = dumb || environment.get("NO_COLOR").is_some_and(|value| !value.is_empty());
     let redactor = Redactor::default();
     let default_level = match cli.command {
         Command::Run => "info",
-        // The story is told on standard output; what goes wrong in it is part of it.
+        // The demo simulates failures on purpose and shows them on standard output.
         Command::Demo { .. } => "off",
         _ => "warn",
     };
@@ -163,7 +162,8 @@ fn start(cli: Cli) -> Exit {
     if service {
         logging::queue_lines();
     }
-    let started = logging::start(cli.log_format, cli.log_level.as_deref(), default_level, &redactor, !no_colour);
+    let colour_log = is_colour_allowed(&std::io::stderr());
+    let started = logging::start(cli.log_format, cli.log_level.as_deref(), default_level, &redactor, colour_log);
     if let Err(error) = started {
         print_error!("lowtide: {error}");
         return if matches!(cli.command, Command::Check { .. }) {
@@ -172,18 +172,8 @@ fn start(cli: Cli) -> Exit {
             Exit::Usage
         };
     }
-    let colour = !no_colour && std::io::IsTerminal::is_terminal(&std::io::stdout());
+    let colour = is_colour_allowed(&std::io::stdout());
     let context = CommandContext { file: config::find(cli.config.as_deref()), environment, redactor, colour, service };
-    if let Command::Completions { shell } = cli.command {
-        let mut script = Vec::new();
-        clap_complete::generate(shell, &mut Cli::command(), "lowtide", &mut script);
-        output::write_stdout(&String::from_utf8_lossy(&script));
-        return exit_after_output(Exit::Success);
-    }
-    if matches!(cli.command, Command::Schema) {
-        print_json(&config::schema());
-        return exit_after_output(Exit::Success);
-    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -193,15 +183,15 @@ fn start(cli: Cli) -> Exit {
     };
     let stops_in_order = matches!(cli.command, Command::Run | Command::Sandbox { .. } | Command::Demo { .. });
     if !stops_in_order && let Err(error) = signals::exit_on_signal() {
-        tracing::warn!(%error, "signals cannot be listened to");
+        tracing::warn!(%error, "cannot listen for signals");
     }
     let exit = runtime.block_on(dispatch(cli, &context));
-    // A name look-up that hangs in a thread of its own must not keep the process.
+    // A DNS lookup that hangs in its own thread must not keep the process alive.
     runtime.shutdown_background();
     exit_after_output(exit)
 }
 
-/// What could not be printed was not done.
+/// Turns success into failure if the output could not be written.
 fn exit_after_output(exit: Exit) -> Exit {
     match exit {
         _ if !output::stdout_failed() => exit,
@@ -222,12 +212,21 @@ async fn dispatch(cli: Cli, context: &CommandContext) -> Exit {
         Command::Status { output } => status::status(context, output).await,
         Command::Health => status::health(context).await,
         Command::Silence { action } => silence::run(context, action).await,
-        Command::Sandbox { listen, simulation: story, speed, passed } => {
-            sandbox::run(listen, &story, speed, passed).await
+        Command::Sandbox { listen, simulation, speed, passed } => {
+            sandbox::run(listen, &simulation, speed, passed).await
         }
-        Command::Demo { simulation: story, speed, seconds } => demo::run(context, &story, speed, seconds).await,
+        Command::Demo { simulation, speed, seconds } => demo::run(context, &simulation, speed, seconds).await,
         Command::Init => init::command(cli.config.as_deref()),
-        Command::Completions { .. } | Command::Schema => Exit::Success,
+        Command::Schema => {
+            print_json(&config::schema());
+            Exit::Success
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "lowtide", &mut script);
+            output::write_stdout(&String::from_utf8_lossy(&script));
+            Exit::Success
+        }
     }
 }
 
@@ -235,6 +234,6 @@ async fn dispatch(cli: Cli, context: &CommandContext) -> Exit {
 pub(crate) fn print_json(value: &impl serde::Serialize) {
     match serde_json::to_string_pretty(value) {
         Ok(json) => print_line!("{json}"),
-        Err(error) => tracing::error!(%error, "result cannot be written as JSON"),
+        Err(error) => tracing::error!(%error, "cannot write the result as JSON"),
     }
 }

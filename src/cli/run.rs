@@ -1,4 +1,4 @@
-//! `lowtide run`: the service, until SIGTERM or SIGINT. SIGHUP makes it read its configuration again.
+//! `lowtide run`: runs the service until SIGTERM or SIGINT. SIGHUP reloads its configuration.
 
 use std::sync::Arc;
 
@@ -10,11 +10,11 @@ use crate::status::systemd::Supervisor;
 use crate::util::clock::SystemClock;
 
 pub(super) async fn run(context: &CommandContext) -> Exit {
-    // Before anything else: from now on a hangup is a request, and no longer the end.
+    // First of all: from now on SIGHUP is a request to reload and no longer ends the process.
     let hangup = match signal(SignalKind::hangup()) {
         Ok(hangup) => hangup,
         Err(error) => {
-            tracing::error!(%error, "signals cannot be listened to");
+            tracing::error!(%error, "cannot listen for signals");
             return Exit::Failure;
         }
     };

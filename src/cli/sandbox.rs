@@ -1,4 +1,4 @@
-//! `lowtide sandbox`: a simulated CertCentral on loopback, until SIGTERM or SIGINT.
+//! `lowtide sandbox`: runs a simulated CertCentral on loopback until SIGTERM or SIGINT.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::sandbox::server::{API_KEY, PATH, SandboxServer};
 use crate::util::clock::{Clock, SystemClock};
 use crate::util::text::clean;
 
-/// A shipped scenario by its name, or one of the user's own by its file.
+/// Finds a shipped scenario by its name, or loads a custom one from its file.
 pub(super) fn find(simulation: &SimulationArgs) -> Result<Scenario, Exit> {
     let name_or_path = simulation.scenario.as_str();
     let (shown, found) = match SHIPPED.iter().find(|(name, _)| *name == name_or_path) {
@@ -30,7 +30,7 @@ pub(super) fn find(simulation: &SimulationArgs) -> Result<Scenario, Exit> {
             let near = crate::util::text::nearest(name_or_path, names.iter().copied());
             let near = near.map_or_else(String::new, |name| format!("; did you mean {name}?"));
             print_error!("lowtide: --scenario {}: no such scenario{near}", clean(name_or_path));
-            print_error!("There are {}; or give the path of a file of your own.", names.join(", "));
+            print_error!("There are {}; or give the path of a custom scenario.", names.join(", "));
             return Err(Exit::Usage);
         }
     };
@@ -64,23 +64,23 @@ pub(super) async fn run(listen: SocketAddr, simulation: &SimulationArgs, speed: 
     tokio::select! {
         () = stop => Exit::Success,
         served = sandbox.serve(listener) => {
-            let why = served.err().map_or_else(String::new, |error| format!(": {error}"));
-            print_error!("lowtide: the sandbox has ended{why}");
+            let reason = served.err().map_or_else(String::new, |error| format!(": {error}"));
+            print_error!("lowtide: the sandbox stopped{reason}");
             Exit::Failure
         }
     }
 }
 
-/// The scenario, how fast it runs, and what happens in it.
+/// Describes the scenario, its seed and its speed in one line.
 fn title(scenario: &Scenario, seed: u64, speed: u32) -> String {
     let about = match scenario.about.as_str() {
         "" => ".".to_owned(),
         about => format!(": {}", clean(about)),
     };
-    format!("Scenario {}, seed {seed}, {speed} times as fast as time{about}", clean(&scenario.name))
+    format!("Scenario {}, seed {seed}, at {speed} times real speed{about}", clean(&scenario.name))
 }
 
-/// Where it is, and what a configuration needs to use it.
+/// Prints the address, and the part of a configuration that uses it.
 fn print_introduction(scenario: &Scenario, seed: u64, speed: u32, address: SocketAddr) {
     print_line!("A simulated CertCentral answers at http://{address}{PATH} until Ctrl-C.");
     print_line!("{}", title(scenario, seed, speed));
@@ -106,7 +106,7 @@ mod tests {
             let text = format!("{about}divisions: {{ A: {{ id: 1, balance: 0 }} }}");
             title(&parse("mine", &text).unwrap(), 1, 60)
         };
-        assert_eq!(title_of(""), "Scenario mine, seed 1, 60 times as fast as time.");
-        assert_eq!(title_of("about: A wave.\n"), "Scenario mine, seed 1, 60 times as fast as time: A wave.");
+        assert_eq!(title_of(""), "Scenario mine, seed 1, at 60 times real speed.");
+        assert_eq!(title_of("about: A wave.\n"), "Scenario mine, seed 1, at 60 times real speed: A wave.");
     }
 }

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT: a service is asked to stop, a command ends at once.
+//! SIGTERM and SIGINT: a service shuts down in order, any other command ends at once.
 
 use std::io;
 
@@ -6,22 +6,23 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Exit;
 
-/// Completes when the process is told to stop. Listens from now on, so that no signal is missed.
+/// Returns a future that completes at SIGTERM or SIGINT. Listening starts now, so no signal is missed.
 pub(super) fn stop_signal() -> Result<impl Future<Output = ()>, Exit> {
     match Signals::listen() {
         Ok(mut signals) => Ok(async move {
             signals.next().await;
         }),
         Err(error) => {
-            tracing::error!(%error, "signals cannot be listened to");
+            tracing::error!(%error, "cannot listen for signals");
             Err(Exit::Failure)
         }
     }
 }
 
-/// Ends the process at a signal, with the exit code that shells use: 128 and the signal's number. The system would do no less,
-/// but for the first process of a container it does nothing. Listens on a thread of its own, because everything else may wait
-/// for somebody who reads the output.
+/// Ends the process at SIGTERM or SIGINT, with the exit code that shells use: 128 plus the signal's number.
+///
+/// The kernel does the same, except for the first process of a container, whose unhandled signals it ignores. Listens on a
+/// thread of its own, because every other thread may be blocked by an output that nobody reads.
 pub(super) fn exit_on_signal() -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let mut signals = {

@@ -1,6 +1,8 @@
-//! `lowtide silence`: hush what is known already, for a while. Asks the running service; where none runs, it takes the
-//! state's lock, changes the file and lets go. Never both. While the configuration file is a bad one, only a running service
-//! is asked, which goes on with the one before: it must be possible to hush it.
+//! `lowtide silence`: adds, lists and removes silences.
+//!
+//! The running service makes the change. If no service runs, the command locks the state, changes the file and unlocks it;
+//! never both. While the configuration file has mistakes, only a running service can be asked: it uses the previous
+//! configuration, and its alerts must stay possible to silence.
 
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
@@ -11,10 +13,10 @@ use chrono_tz::Tz;
 use serde::Serialize;
 
 use super::args::{OutputFormat, SilenceAction, SilenceTerms};
-use super::status::{self, StateSettings, division_label, state_settings};
+use super::status::{self, StateSettings, division_label, stamp, state_settings};
 use super::{CommandContext, Exit, print_json};
-use crate::cli::output::table::table;
-use crate::cli::output::{print_error, print_line};
+use crate::cli::output::table::Table;
+use crate::cli::output::{print_error, print_line, write_stdout};
 use crate::config::{Config, silence_end};
 use crate::domain::rule::{Severity, UNREADABLE};
 use crate::domain::silence::Silence;
@@ -27,9 +29,9 @@ use crate::status::control::{ControlRequest, ServiceStatus, SilenceReply, Silenc
 use crate::util::clock::{Clock, SystemClock};
 use crate::util::text::clean;
 
-/// How long a service that starts or stops just now is waited for.
+/// Number of attempts while a service starts or stops: the state is locked, but the socket does not answer.
 const MAX_TRIES: u32 = 50;
-/// The pause between two tries.
+/// Pause between two attempts.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(context: &CommandContext, action: SilenceAction) -> Exit {
@@ -44,22 +46,22 @@ pub(super) async fn run(context: &CommandContext, action: SilenceAction) -> Exit
     }
 }
 
-/// Whose silences they are.
+/// The state to change, and the names that a silence can refer to.
 struct SilenceTarget {
     state: PathBuf,
     timezone: Tz,
     names: NameSource,
 }
 
-/// Who knows what there is to silence.
+/// Source of the names of accounts and rules.
 enum NameSource {
-    /// The configuration.
+    /// A valid configuration file.
     File(Box<Config>),
-    /// The running service alone: the file has become a bad one.
+    /// The running service, because the file has mistakes.
     Service(Box<ServiceStatus>),
 }
 
-/// A bad file is one for this command only where no service runs that could go on without it.
+/// Finds the state and the known names. A file with mistakes is a failure only if no service runs.
 async fn find_target(context: &CommandContext) -> Result<SilenceTarget, Exit> {
     let (loaded, StateSettings { state, timezone }) = state_settings(context)?;
     if loaded.config.is_ok() {
@@ -72,8 +74,8 @@ async fn find_target(context: &CommandContext) -> Result<SilenceTarget, Exit> {
     match control::ask::<ServiceStatus>(&state, ControlRequest::Status).await {
         Ok(report) => {
             print_error!(
-                "lowtide: {} has mistakes (lowtide validate shows them): the running service is asked, which uses the one \
-                 before",
+                "lowtide: {} has mistakes (lowtide validate shows them); asking the running service, which still uses the \
+                 previous configuration",
                 context.file.display()
             );
             Ok(SilenceTarget { state, timezone, names: NameSource::Service(Box::new(report)) })
@@ -100,26 +102,19 @@ async fn add(target: &SilenceTarget, terms: &SilenceTerms, output: OutputFormat)
         }
     };
     let SilenceResult::Added { id, firing } = changed else {
-        print_error!("lowtide: the silence was not made: {} has passed", time(timezone, until));
+        print_error!("lowtide: the silence was not added: {} has passed", stamp(timezone, until));
         return Exit::Usage;
     };
     match output {
         OutputFormat::Json => print_json(&SilenceReport { id: Some(id), name: None, silence }),
         OutputFormat::Text => {
-            let rule =
-                silence.rule.as_ref().map_or_else(|| "every rule".to_owned(), |rule| format!("rule {}", clean(rule)));
-            let place_of = match silence.division {
-                Some(id) => format!("{}, division {id}", clean(&silence.account)),
-                None => clean(&silence.account),
-            };
-            let level = if terms.level.includes_critical() { "everything" } else { "warnings only" };
-            print_line!("Silence {id} ({made_in}): {place_of}, {rule}, {level}, until {}.", time(timezone, until));
+            print_line!("Silence {id} ({made_in}): {}, until {}.", scope_label(&silence), stamp(timezone, until));
             firing.iter().for_each(print_effect);
             if let Some(id) = silence.division
                 && division_not_read(&target.state, &silence.account, id).await
             {
                 print_line!(
-                    "Careful: no division {id} of {} was read lately, so this may hush nothing.",
+                    "Careful: no division {id} of {} was read lately, so this may silence nothing.",
                     clean(&silence.account)
                 );
             }
@@ -128,24 +123,39 @@ async fn add(target: &SilenceTarget, terms: &SilenceTerms, output: OutputFormat)
     Exit::Success
 }
 
-/// Whether the running service reads this account, but no such division of it.
-async fn division_not_read(state: &Path, account: &str, division: u64) -> bool {
-    let Ok(report) = control::ask::<ServiceStatus>(state, ControlRequest::Status).await else { return false };
-    let mut read = report.readings.iter().filter(|it| *it.account == *account).peekable();
-    read.peek().is_some() && read.all(|it| it.division != Some(division))
+/// Describes what a silence covers: `acme, division 7, rule funds, warnings only`.
+fn scope_label(silence: &Silence) -> String {
+    let account = match silence.division {
+        Some(id) => format!("{}, division {id}", clean(&silence.account)),
+        None => clean(&silence.account),
+    };
+    let rule = silence.rule.as_ref().map_or_else(|| "every rule".to_owned(), |rule| format!("rule {}", clean(rule)));
+    let level = if silence.level == Severity::Critical { "everything" } else { "warnings only" };
+    format!("{account}, {rule}, {level}")
 }
 
-/// What the silence means for an alert that fires now.
+/// Returns `true` if the running service reads this account, but no such division of it.
+async fn division_not_read(state: &Path, account: &str, division: u64) -> bool {
+    let Ok(report) = control::ask::<ServiceStatus>(state, ControlRequest::Status).await else { return false };
+    let mut readings = report.readings.iter().filter(|reading| *reading.account == *account).peekable();
+    readings.peek().is_some() && readings.all(|reading| reading.division != Some(division))
+}
+
+/// Prints how the silence affects an alert that fires now.
 fn print_effect(firing: &AlertUnderSilence) {
     let alert = clean(&firing.key.label());
     if firing.suppressed {
-        print_line!("Hushed: {alert}, which fires at {}.", firing.level);
+        print_line!("Silenced: {alert}, which fires at {}.", firing.level);
     } else {
-        print_line!("NOT hushed: {alert}, which fires at {} (--level critical hushes that too).", firing.level);
+        print_line!("NOT silenced: {alert}, which fires at {} (--level critical silences that too).", firing.level);
     }
 }
 
-/// The silence that the arguments describe, or what is wrong with them.
+/// Builds the silence that the arguments describe.
+///
+/// # Errors
+///
+/// Says what is wrong with the arguments.
 fn build_silence(target: &SilenceTarget, terms: &SilenceTerms, now: Time) -> Result<Silence, String> {
     let (account, rule) = (&*terms.account, terms.rule.as_deref());
     let mut silence = match &target.names {
@@ -161,7 +171,7 @@ fn build_silence(target: &SilenceTarget, terms: &SilenceTerms, now: Time) -> Res
     }
     .ok_or("a silence needs an end: --for 3d, or --until 2026-12-01T09:00")?;
     if silence.ended(now) {
-        return Err(format!("the silence would end in the past, at {}", time(target.timezone, silence.until)));
+        return Err(format!("the silence would end in the past, at {}", stamp(target.timezone, silence.until)));
     }
     silence.reason.clone_from(&terms.reason);
     silence.level = terms.level.into();
@@ -169,7 +179,7 @@ fn build_silence(target: &SilenceTarget, terms: &SilenceTerms, now: Time) -> Res
     Ok(silence)
 }
 
-/// A silence in the running service's words, or why it makes no sense there.
+/// Builds a silence with the names that the running service knows.
 fn build_from_service(
     report: &ServiceStatus,
     account: &str,
@@ -177,13 +187,13 @@ fn build_from_service(
     rule: Option<&str>,
 ) -> Result<Silence, String> {
     let names = |names: &[&Name]| names.iter().map(|name| clean(name)).collect::<Vec<_>>().join(", ");
-    let accounts: Vec<&Name> = report.accounts.iter().map(|it| &it.account).collect();
+    let accounts: Vec<&Name> = report.accounts.iter().map(|entry| &entry.account).collect();
     let Some(known_name) = accounts.iter().find(|name| &****name == account) else {
         return Err(format!("no account is called `{}`; the service reads {}", clean(account), names(&accounts)));
     };
     let unreadable = Name::from(UNREADABLE);
     let rules: Vec<&Name> = report.rules.iter().chain([&unreadable]).collect();
-    // A service from before it told its rules cannot be asked about them.
+    // An older service does not report its rules; any name is accepted then.
     let is_known = |rule: &str| report.rules.is_empty() || rules.iter().any(|name| &***name == rule);
     if let Some(rule) = rule.filter(|rule| !is_known(rule)) {
         return Err(format!("no rule is called `{}`; the service has {}", clean(rule), names(&rules)));
@@ -205,7 +215,7 @@ async fn remove(target: &SilenceTarget, id: &str) -> Exit {
         && id.parse::<u32>().is_err()
     {
         let file = config.file.display();
-        print_error!("lowtide: silence `{}` stands in {file}: take it out there", clean(id));
+        print_error!("lowtide: silence `{}` is defined in {file}: remove it there", clean(id));
         return Exit::Usage;
     }
     let Ok(number) = id.parse::<u32>() else {
@@ -215,14 +225,14 @@ async fn remove(target: &SilenceTarget, id: &str) -> Exit {
     match change(target, SilenceChange::Remove { id: number }).await {
         Ok((SilenceResult::Removed { silence }, made_in)) => {
             print_line!(
-                "Silence {number} of {} is removed ({made_in}); what still fires is told at the next reading.",
+                "Silence {number} of {} was removed ({made_in}); active alerts notify at the next check.",
                 clean(&silence.account)
             );
             Exit::Success
         }
         Ok(_) => {
             print_error!(
-                "lowtide: no silence has the id {number} (lowtide silence list shows them; those that ended are gone)"
+                "lowtide: no silence has the id {number} (lowtide silence list shows them; ended silences are gone)"
             );
             Exit::Usage
         }
@@ -233,7 +243,8 @@ async fn remove(target: &SilenceTarget, id: &str) -> Exit {
     }
 }
 
-/// Has the service make the change or, where none runs, makes it in the file. Also where that was.
+/// Asks the service to make the change, or makes it in the file if no service runs. Also returns which of the two it was, as
+/// part of a sentence.
 async fn change(target: &SilenceTarget, change: SilenceChange) -> Result<(SilenceResult, &'static str), String> {
     let state = &target.state;
     for tries in 0..MAX_TRIES {
@@ -244,23 +255,23 @@ async fn change(target: &SilenceTarget, change: SilenceChange) -> Result<(Silenc
             Ok(SilenceReply { saved: true, changed }) => return Ok((changed, "in the running service")),
             Ok(SilenceReply { saved: false, .. }) => {
                 return Err(
-                    "the running service has made the change, but cannot save it: see its log; a restart forgets it"
+                    "the running service made the change, but could not save it (see its log): it is lost at a restart"
                         .to_owned(),
                 );
             }
-            // Nobody listens. Any other failure may have come after the change was made: it is not asked for twice.
+            // No service runs. After any other error the change may have been made, so it is not requested again.
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {}
             Err(error) => {
                 return Err(format!(
-                    "the running service gave no answer ({error}): look at `lowtide silence list` before trying again"
+                    "no answer from the running service ({error}): look at `lowtide silence list` before trying again"
                 ));
             }
         }
         if matches!(target.names, NameSource::Service(_)) {
-            continue; // whose file it is must be certain
+            continue; // only a valid configuration says for certain which file it is
         }
         match change_file(state, change.clone()) {
-            Err(ChangeError::InUse) => {} // it starts or stops just now
+            Err(ChangeError::InUse) => {} // the service is starting or stopping
             Err(ChangeError::Failed(why)) => return Err(why),
             Ok(changed) => return Ok((changed, "in the state file; no service runs")),
         }
@@ -273,11 +284,11 @@ enum ChangeError {
     Failed(String),
 }
 
-/// Under the state's lock, as a service would. A state that cannot be read is left to the service.
+/// Changes the state file under its lock. An unreadable state is left for the service to report.
 fn change_file(path: &Path, change: SilenceChange) -> Result<SilenceResult, ChangeError> {
     state::read_only(path).map_err(ChangeError::Failed)?;
     let owner = owner(path);
-    let made: Vec<&Path> = path.ancestors().skip(1).filter(|folder| is_missing(folder)).collect();
+    let created: Vec<&Path> = path.ancestors().skip(1).filter(|folder| is_missing(folder)).collect();
     let opened = FileBackend::open(path, SystemClock.now()).map_err(|error| match error {
         StateOpenError::InUse { .. } => ChangeError::InUse,
         newer @ StateOpenError::Newer { .. } => ChangeError::Failed(newer.to_string()),
@@ -293,7 +304,7 @@ fn change_file(path: &Path, change: SilenceChange) -> Result<SilenceResult, Chan
     }
     if let Some((user, group)) = owner {
         let files = [path.to_owned(), state::beside(path, "lock")];
-        for entry in files.iter().map(PathBuf::as_path).chain(made) {
+        for entry in files.iter().map(PathBuf::as_path).chain(created) {
             restore_owner(entry, user, group);
         }
     }
@@ -304,22 +315,22 @@ fn is_missing(folder: &Path) -> bool {
     !folder.as_os_str().is_empty() && !folder.exists()
 }
 
-/// Whose the state is: the owner of the file, or of the nearest folder above it that is there.
+/// Returns the user and group that own the state file, or the nearest existing folder above it.
 fn owner(path: &Path) -> Option<(u32, u32)> {
-    let metadata =
-        path.ancestors().filter(|place| !place.as_os_str().is_empty()).find_map(|place| place.metadata().ok());
-    metadata.or_else(|| Path::new(".").metadata().ok()).map(|there| (there.uid(), there.gid()))
+    let named = path.ancestors().filter(|entry| !entry.as_os_str().is_empty());
+    let metadata = named.chain([Path::new(".")]).find_map(|entry| entry.metadata().ok())?;
+    Some((metadata.uid(), metadata.gid()))
 }
 
-/// Root may have made the change: the service must be able to open its files afterwards. The folder is the service's, who could
-/// have put a link to somebody else's file there: links are never followed.
+/// Gives a file back to the owner of the state, if root made the change, so that the service can open it. Links are never
+/// followed: the service owns the folder and could have put a link to somebody else's file there.
 fn restore_owner(path: &Path, user: u32, group: u32) {
     let Ok(metadata) = path.symlink_metadata() else { return };
     if metadata.uid() != user
         && !metadata.is_symlink()
         && let Err(error) = std::os::unix::fs::lchown(path, Some(user), Some(group))
     {
-        print_error!("lowtide: {} cannot be given to user {user}, whose state it is: {error}", path.display());
+        print_error!("lowtide: cannot give {} to user {user}, who owns the state: {error}", path.display());
     }
 }
 
@@ -334,44 +345,38 @@ async fn list(target: &SilenceTarget, output: OutputFormat) -> Exit {
             Ok(report) => (report.silences, ""),
             Err(exit) => return exit,
         },
-        // Those of the file in use stand in no file any more.
+        // The previous configuration is in no file any more, so its silences are unknown here.
         NameSource::Service(report) => {
             let mut silences = report.silences.clone();
-            silences.retain(|it| it.silence.in_force(SystemClock.now()));
+            silences.retain(|entry| entry.silence.in_force(SystemClock.now()));
             (silences, " by command; silences of the configuration are not shown")
         }
     };
     match output {
         OutputFormat::Json => print_json(&SilenceList { silences: &silences }),
         OutputFormat::Text if silences.is_empty() => print_line!("Nothing is silenced{by_command}."),
-        OutputFormat::Text => print_line!("{}", silence_table(&silences, target.timezone).trim_end()),
+        OutputFormat::Text => write_stdout(&silence_table(&silences, target.timezone).text()),
     }
     Exit::Success
 }
 
-/// A table of silences.
-pub(super) fn silence_table(silences: &[SilenceReport], timezone: Tz) -> String {
-    let head = "ID|ACCOUNT|DIVISION|RULE|LEVEL|UNTIL|REASON";
-    let mut rows: Vec<Vec<String>> = vec![head.split('|').map(str::to_owned).collect()];
-    rows.extend(silences.iter().map(|it| {
-        let id = match (&it.id, &it.name) {
+/// Returns silences as a table.
+pub(super) fn silence_table(silences: &[SilenceReport], timezone: Tz) -> Table {
+    let row = |SilenceReport { id, name, silence }: &SilenceReport| {
+        let id = match (id, name) {
             (Some(id), _) => id.to_string(),
             (None, Some(name)) => format!("{name} (configuration)"),
             (None, None) => "-".to_owned(),
         };
         vec![
             id,
-            it.silence.account.to_string(),
-            division_label(it.silence.division, None),
-            it.silence.rule.as_ref().map_or_else(|| "all".to_owned(), ToString::to_string),
-            it.silence.level.to_string(),
-            time(timezone, it.silence.until),
-            it.silence.reason.clone().unwrap_or_default(),
+            silence.account.to_string(),
+            division_label(silence.division, None),
+            silence.rule.as_ref().map_or_else(|| "all".to_owned(), ToString::to_string),
+            silence.level.to_string(),
+            stamp(timezone, silence.until),
+            silence.reason.clone().unwrap_or_default(),
         ]
-    }));
-    table(&rows, &[])
-}
-
-fn time(timezone: Tz, at: Time) -> String {
-    at.with_timezone(&timezone).format("%Y-%m-%d %H:%M:%S %Z").to_string()
+    };
+    Table::new("ID|ACCOUNT|DIVISION|RULE|LEVEL|UNTIL|REASON", &[], silences.iter().map(row).collect())
 }

@@ -1,4 +1,4 @@
-//! `lowtide status` and `lowtide health`: what a running service, or else its state file, has to tell.
+//! `lowtide status` and `lowtide health`: the status of the running service, or without one the content of its state file.
 
 use std::path::PathBuf;
 
@@ -6,15 +6,19 @@ use chrono_tz::Tz;
 
 use super::args::OutputFormat;
 use super::{CommandContext, Exit, count, print_json};
-use crate::cli::output::table::table;
+use crate::cli::output::table::Table;
 use crate::cli::output::{print_error, print_line, write_stdout};
 use crate::config::{self, Config, Loaded};
 use crate::domain::alert::AlertKey;
 use crate::domain::silence::Silence;
 use crate::domain::{Division, Time};
+use crate::polling::figures::LastReading;
 use crate::state;
 use crate::status::control;
-use crate::status::control::{ControlRequest, CycleHealth, ReloadStatus, ServiceStatus, SilenceReport};
+use crate::status::control::{
+    AccountSummary, AlertSummary, ControlRequest, CycleHealth, PendingSummary, ReloadStatus, ServiceStatus,
+    SilenceReport,
+};
 use crate::util::clock::{Clock, SystemClock};
 use crate::util::text::clean;
 
@@ -39,13 +43,14 @@ pub(super) async fn status(context: &CommandContext, output: OutputFormat) -> Ex
     Exit::Success
 }
 
-/// Where to ask, and in which zone to show times.
+/// Path of the state, and the time zone for output.
 pub(super) struct StateSettings {
     pub(super) state: PathBuf,
     pub(super) timezone: Tz,
 }
 
-/// A running service goes on when its file becomes a bad one, so a bad one must not keep anybody from asking.
+/// Loads the configuration and returns the path of the state, also if the file has mistakes: a running service uses the
+/// previous configuration and can still be asked.
 pub(super) fn state_settings(context: &CommandContext) -> Result<(Loaded, StateSettings), Exit> {
     let mut loaded = context.load();
     let config::ConfigOutline { state, timezone } = std::mem::take(&mut loaded.outline);
@@ -55,7 +60,7 @@ pub(super) fn state_settings(context: &CommandContext) -> Result<(Loaded, StateS
     }
 }
 
-/// What the state file tells while no service runs. Whose file it is must then be certain.
+/// Reads the state file. Requires a valid configuration, because only that says for certain which file it is.
 fn report_without_service(context: &CommandContext, loaded: Loaded) -> Result<ServiceStatus, Exit> {
     let config = context.report(loaded)?;
     Ok(with_configuration(report_from_file(&config)?, &config, SystemClock.now()))
@@ -69,7 +74,8 @@ fn report_from_file(config: &Config) -> Result<ServiceStatus, Exit> {
     Ok(control::status_from_state(&state))
 }
 
-/// What the running service, or else its state file, has to tell, with the silences of the configuration.
+/// Returns the status of the running service, or without one the content of the state file, with the silences of the
+/// configuration.
 pub(super) async fn current_report(config: &Config) -> Result<ServiceStatus, Exit> {
     let report = match control::ask::<ServiceStatus>(&config.state, ControlRequest::Status).await {
         Ok(report) => report,
@@ -78,7 +84,7 @@ pub(super) async fn current_report(config: &Config) -> Result<ServiceStatus, Exi
     Ok(with_configuration(report, config, SystemClock.now()))
 }
 
-/// Adds what only the configuration knows: its silences, shown at the alerts that they are about, and quiet hours.
+/// Adds the silences and quiet hours of the configuration, and marks the alerts that are silenced.
 fn with_configuration(mut report: ServiceStatus, config: &Config, now: Time) -> ServiceStatus {
     let configured = config.silences.iter();
     report.silences.extend(configured.map(|(name, silence)| SilenceReport {
@@ -90,10 +96,10 @@ fn with_configuration(mut report: ServiceStatus, config: &Config, now: Time) -> 
         let quiet = config.notifiers.get(&pending.notifier).and_then(|notifier| notifier.quiet_hours.as_ref());
         pending.held_until = quiet.and_then(|quiet| quiet.quiet_until(now, pending.critical > 0));
     }
-    report.silences.retain(|it| it.silence.in_force(now));
+    report.silences.retain(|entry| entry.silence.in_force(now));
     for alert in &mut report.alerts {
         let key = AlertKey { account: alert.account.clone(), division: alert.division, rule: alert.rule.clone() };
-        let silences = report.silences.iter().map(|it| &it.silence).filter(|silence| silence.matches(&key));
+        let silences = report.silences.iter().map(|entry| &entry.silence).filter(|silence| silence.matches(&key));
         let longest = silences.filter(|silence| silence.level >= alert.level).max_by_key(|silence| silence.until);
         alert.silenced = longest.map(Silence::summary);
     }
@@ -126,125 +132,136 @@ pub(super) async fn health(context: &CommandContext) -> Exit {
 }
 
 fn text(report: &ServiceStatus, settings: &StateSettings) -> String {
-    let time = |time: Option<Time>| {
-        time.map_or_else(
-            || "-".to_owned(),
-            |time| time.with_timezone(&settings.timezone).format("%Y-%m-%d %H:%M:%S %Z").to_string(),
-        )
-    };
-    let mut text = String::new();
-    if report.running {
-        text.push_str("lowtide is running.\n\n");
+    let timezone = settings.timezone;
+    let mut text = if report.running {
+        "lowtide is running.\n\n".to_owned()
     } else {
-        text.push_str(&format!("No running service answers; this is what {} holds.\n\n", settings.state.display()));
-    }
+        format!("No running service answers; this is the content of {}.\n\n", settings.state.display())
+    };
     if let Some(reload) = &report.reload {
-        text.push_str(&reload_text(reload, &time(Some(reload.at))));
+        text.push_str(&reload_text(reload, timezone));
     }
-    section(&mut text, "Cycles", report.accounts.len(), "ACCOUNT|LAST CYCLE|NEXT CYCLE|ON TIME", |rows| {
-        rows.extend(report.accounts.iter().map(|it| {
-            vec![
-                it.account.to_string(),
-                time(it.last_cycle),
-                time(it.next_cycle),
-                if it.on_time { "yes" } else { "no" }.to_owned(),
-            ]
-        }));
-    });
-    section(
-        &mut text,
-        "Alerts",
-        report.alerts.len(),
-        "RULE|ACCOUNT|DIVISION|STATUS|LEVEL|SINCE|TOLD|SILENCED UNTIL|REASON",
-        |rows| {
-            rows.extend(report.alerts.iter().map(|it| {
-                let notified = it.notified.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                vec![
-                    it.rule.to_string(),
-                    it.account.to_string(),
-                    division_label(it.division, it.division_name.as_deref()),
-                    it.status.clone(),
-                    it.level.to_string(),
-                    time(it.since),
-                    notified,
-                    time(it.silenced.as_ref().map(|note| note.until)),
-                    it.reason.clone().unwrap_or_default(),
-                ]
-            }));
-        },
-    );
+    text.push_str(&section("Cycles", &cycles(report, timezone)));
+    text.push_str(&section("Alerts", &alerts(report, timezone)));
     if report.alerts.is_empty() {
         text.push_str("No alert is pending or firing.\n\n");
     }
-    if !report.silences.is_empty() {
-        let title = format!("Silences ({})", count(report.silences.len(), "row"));
-        text.push_str(&format!("{title}\n{}\n", super::silence::silence_table(&report.silences, settings.timezone)));
-    }
-    let (pending, failing): (Vec<_>, Vec<_>) = report.pending.iter().partition(|it| it.events > 0);
-    section(&mut text, "Owed", pending.len(), "NOTIFIER|EVENTS|OLDEST|HELD UNTIL|FAILING SINCE|ERROR", |rows| {
-        rows.extend(pending.iter().map(|it| {
-            vec![
-                it.notifier.to_string(),
-                it.events.to_string(),
-                time(it.oldest),
-                time(it.held_until),
-                time(it.failing_since),
-                it.error.clone().unwrap_or_default(),
-            ]
-        }));
-    });
+    text.push_str(&section("Silences", &super::silence::silence_table(&report.silences, timezone)));
+    // A notifier without pending events is listed because it fails: it permanently rejected what it was sent.
+    let (pending, failing): (Vec<_>, Vec<_>) = report.pending.iter().partition(|notifier| notifier.events > 0);
+    text.push_str(&section("Pending notifications", &pending_notifications(&pending, timezone)));
     if pending.is_empty() {
-        text.push_str("Nothing is owed.\n\n");
+        text.push_str("No undelivered notifications.\n\n");
     }
-    // What it refused for good is not owed to it any more.
-    section(&mut text, "Failing notifiers", failing.len(), "NOTIFIER|FAILING SINCE|ERROR", |rows| {
-        rows.extend(
-            failing
-                .iter()
-                .map(|it| vec![it.notifier.to_string(), time(it.failing_since), it.error.clone().unwrap_or_default()]),
-        );
-    });
-    let head = "ACCOUNT|DIVISION|READ AT|AVAILABLE FUNDS|BALANCE|UNPAID INVOICES|USED CREDIT";
-    section(&mut text, "Last readings", report.readings.len(), head, |rows| {
-        rows.extend(report.readings.iter().map(|it| {
-            let metric = |name: &str| it.metrics.get(name).cloned().unwrap_or_default();
-            vec![
-                it.account.to_string(),
-                division_label(it.division, it.division_name.as_deref()),
-                time(Some(it.at)),
-                metric("available_funds"),
-                metric("balance"),
-                metric("unpaid_invoices"),
-                metric("used_credit"),
-            ]
-        }));
-    });
+    text.push_str(&section("Failing notifiers", &failing_notifiers(&failing, timezone)));
+    text.push_str(&section("Last readings", &last_readings(report, timezone)));
     text.truncate(text.trim_end().len());
     text.push('\n');
     text
 }
 
-/// How the configuration was last read.
-fn reload_text(reload: &ReloadStatus, at: &str) -> String {
-    let verdict = if reload.ok { "in use since it was read" } else { "REFUSED, the one before stays in use; read" };
-    let mut text = format!("Configuration: {verdict} at {at}\n");
+/// Formats the time and result of the last attempt to read the configuration.
+fn reload_text(reload: &ReloadStatus, timezone: Tz) -> String {
+    let at = stamp(timezone, reload.at);
+    let result = if reload.ok {
+        format!("loaded at {at}")
+    } else {
+        format!("REFUSED, still using the previous one; read at {at}")
+    };
+    let mut text = format!("Configuration: {result}\n");
     for problem in &reload.problems {
         text.push_str(&format!("  {}\n", clean(problem)));
     }
     text + "\n"
 }
 
-/// A titled table; nothing where there are no rows.
-fn section(text: &mut String, title: &str, n: usize, head: &str, fill: impl FnOnce(&mut Vec<Vec<String>>)) {
-    if n == 0 {
-        return;
-    }
-    let mut rows = vec![head.split('|').map(str::to_owned).collect()];
-    fill(&mut rows);
-    text.push_str(&format!("{title} ({})\n{}\n", count(n, "row"), table(&rows, &[])));
+fn cycles(report: &ServiceStatus, timezone: Tz) -> Table {
+    let row = |account: &AccountSummary| {
+        vec![
+            account.account.to_string(),
+            stamp_or_dash(timezone, account.last_cycle),
+            stamp_or_dash(timezone, account.next_cycle),
+            if account.on_time { "yes" } else { "no" }.to_owned(),
+        ]
+    };
+    Table::new("ACCOUNT|LAST CYCLE|NEXT CYCLE|ON TIME", &[], report.accounts.iter().map(row).collect())
 }
 
-/// A division for people.
+fn alerts(report: &ServiceStatus, timezone: Tz) -> Table {
+    let row = |alert: &AlertSummary| {
+        vec![
+            alert.rule.to_string(),
+            alert.account.to_string(),
+            division_label(alert.division, alert.division_name.as_deref()),
+            alert.status.clone(),
+            alert.level.to_string(),
+            stamp_or_dash(timezone, alert.since),
+            alert.notified.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            stamp_or_dash(timezone, alert.silenced.as_ref().map(|silence| silence.until)),
+            alert.reason.clone().unwrap_or_default(),
+        ]
+    };
+    let head = "RULE|ACCOUNT|DIVISION|STATUS|LEVEL|SINCE|NOTIFIED|SILENCED UNTIL|REASON";
+    Table::new(head, &[], report.alerts.iter().map(row).collect())
+}
+
+fn pending_notifications(pending: &[&PendingSummary], timezone: Tz) -> Table {
+    let row = |notifier: &&PendingSummary| {
+        vec![
+            notifier.notifier.to_string(),
+            notifier.events.to_string(),
+            stamp_or_dash(timezone, notifier.oldest),
+            stamp_or_dash(timezone, notifier.held_until),
+            stamp_or_dash(timezone, notifier.failing_since),
+            notifier.error.clone().unwrap_or_default(),
+        ]
+    };
+    Table::new("NOTIFIER|EVENTS|OLDEST|HELD UNTIL|FAILING SINCE|ERROR", &[], pending.iter().map(row).collect())
+}
+
+fn failing_notifiers(failing: &[&PendingSummary], timezone: Tz) -> Table {
+    let row = |notifier: &&PendingSummary| {
+        let since = stamp_or_dash(timezone, notifier.failing_since);
+        vec![notifier.notifier.to_string(), since, notifier.error.clone().unwrap_or_default()]
+    };
+    Table::new("NOTIFIER|FAILING SINCE|ERROR", &[], failing.iter().map(row).collect())
+}
+
+fn last_readings(report: &ServiceStatus, timezone: Tz) -> Table {
+    let row = |reading: &LastReading| {
+        let metric = |name: &str| reading.metrics.get(name).cloned().unwrap_or_default();
+        vec![
+            reading.account.to_string(),
+            division_label(reading.division, reading.division_name.as_deref()),
+            stamp(timezone, reading.at),
+            metric("available_funds"),
+            metric("balance"),
+            metric("unpaid_invoices"),
+            metric("used_credit"),
+        ]
+    };
+    let head = "ACCOUNT|DIVISION|READ AT|AVAILABLE FUNDS|BALANCE|UNPAID INVOICES|USED CREDIT";
+    Table::new(head, &[], report.readings.iter().map(row).collect())
+}
+
+/// Formats a table with a title, or nothing if it has no rows.
+fn section(title: &str, table: &Table) -> String {
+    if table.rows.is_empty() {
+        return String::new();
+    }
+    format!("{title} ({})\n{}\n", count(table.rows.len(), "row"), table.text())
+}
+
+/// Formats a time in the configured time zone.
+pub(super) fn stamp(timezone: Tz, at: Time) -> String {
+    at.with_timezone(&timezone).format("%Y-%m-%d %H:%M:%S %Z").to_string()
+}
+
+fn stamp_or_dash(timezone: Tz, at: Option<Time>) -> String {
+    at.map_or_else(|| "-".to_owned(), |at| stamp(timezone, at))
+}
+
+/// Formats a division for people: `Physics (7)`, `7`, or `-` for an account without divisions.
 pub(super) fn division_label(id: Division, name: Option<&str>) -> String {
     match (id, name) {
         (Some(id), Some(name)) => format!("{name} ({id})"),

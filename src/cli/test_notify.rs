@@ -1,4 +1,4 @@
-//! `lowtide test-notify`: one clearly marked test message through each notifier; no retries, no fallback, no state.
+//! `lowtide test-notify`: sends one marked test message through each notifier, without retries, fallback or state.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::util::text::clean;
 struct NotifierTestResult {
     notifier: Name,
     delivered: bool,
-    /// What went wrong.
+    /// Reason of a failure, `null` after a success.
     detail: Option<String>,
 }
 
@@ -43,31 +43,32 @@ pub(super) async fn run(context: &CommandContext, names: &[String], output: Outp
         }
     };
     let selected: BTreeMap<Name, Route> =
-        routes.into_iter().filter(|(name, _)| names.is_empty() || names.iter().any(|it| **it == **name)).collect();
+        routes.into_iter().filter(|(name, _)| names.is_empty() || names.iter().any(|one| **one == **name)).collect();
     let sends = selected.into_iter().map(|(name, route)| send(name, route));
     let outcomes = futures_util::future::join_all(sends).await;
     match output {
         OutputFormat::Json => print_json(&outcomes),
-        OutputFormat::Text => outcomes.iter().for_each(|it| {
-            let result = if it.delivered { "delivered" } else { "FAILED" };
-            let detail = it.detail.as_ref().map_or_else(String::new, |detail| format!(": {}", clean(detail)));
-            print_line!("{}: {result}{detail}", clean(&it.notifier));
+        OutputFormat::Text => outcomes.iter().for_each(|outcome| {
+            let result = if outcome.delivered { "delivered" } else { "FAILED" };
+            let detail = outcome.detail.as_ref().map_or_else(String::new, |detail| format!(": {}", clean(detail)));
+            print_line!("{}: {result}{detail}", clean(&outcome.notifier));
         }),
     }
-    if outcomes.iter().all(|it| it.delivered) { Exit::Success } else { Exit::Failure }
+    if outcomes.iter().all(|outcome| outcome.delivered) { Exit::Success } else { Exit::Failure }
 }
 
-/// A test is delivered only if every recipient took it.
+/// Sends a test message. It counts as delivered only if every recipient accepted it.
 async fn send(notifier: Name, route: Route) -> NotifierTestResult {
     let at = SystemClock.now();
-    // Tests of one moment may go to the same mailbox, which keeps one mail of several with the same Message-ID.
+    // Several tests may go to the same mailbox at the same time, and mailboxes keep only one email per Message-ID.
     let id = format!("test-{:032x}", rand::random::<u128>());
     let content = MessageContent::Test { notifier: notifier.clone() };
     let message = Message { id, at, content, references: Vec::new(), remaining_recipients: None };
     match route.notifier.send(&message).await {
         Ok(delivered) => {
             let missed = delivered.deferred.iter().chain(&delivered.refused);
-            let missed: Vec<String> = missed.map(|it| format!("{} was refused: {}", it.recipient, it.reason)).collect();
+            let missed: Vec<String> =
+                missed.map(|refused| format!("{} was refused: {}", refused.recipient, refused.reason)).collect();
             let detail = (!missed.is_empty()).then(|| missed.join("; "));
             NotifierTestResult { notifier, delivered: detail.is_none(), detail }
         }

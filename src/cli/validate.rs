@@ -1,4 +1,4 @@
-//! `lowtide validate`: every problem of the configuration at once, and with `--online` one read of each account.
+//! `lowtide validate`: prints every problem of the configuration and, with `--online`, reads each account once.
 
 use std::sync::Arc;
 
@@ -26,11 +26,11 @@ struct ValidationReport {
     valid: bool,
     problems: Vec<ConfigProblem>,
     warnings: Vec<ConfigProblem>,
-    /// `null` unless it was asked for, and the configuration is valid.
+    /// Result of `--online`; `null` without that option or if the configuration is invalid.
     online: Option<Vec<OnlineResult>>,
 }
 
-/// What came of reading one account.
+/// Result of reading one account.
 #[derive(Serialize)]
 struct OnlineResult {
     account: String,
@@ -71,7 +71,7 @@ pub(super) async fn run(context: &CommandContext, online: bool, output: OutputFo
         OutputFormat::Json => print_json(&outcome),
         OutputFormat::Text => print_text(context, &outcome),
     }
-    let failed = outcome.online.iter().flatten().any(|it| !it.failures.is_empty());
+    let failed = outcome.online.iter().flatten().any(|account| !account.failures.is_empty());
     match (outcome.valid, failed) {
         (false, _) => Exit::Config,
         (true, true) => Exit::Failure,
@@ -83,15 +83,15 @@ fn print_text(context: &CommandContext, outcome: &ValidationReport) {
     for problem in outcome.problems.iter().chain(&outcome.warnings) {
         print_line!("{}\n", diagnostics::render(problem, context.colour));
     }
-    for it in outcome.online.iter().flatten() {
-        let what = if it.failures.is_empty() {
-            format!("{} good", count(it.good_readings, "reading"))
-        } else {
-            "FAILED".to_owned()
-        };
-        print_line!("{}: {what}", clean(&it.account));
-        it.failures.iter().for_each(|failure| print_line!("  {}", clean(failure)));
-        it.suggestions.iter().for_each(|suggestion| print_line!("  suggestion: {}", clean(suggestion)));
+    for OnlineResult { account, good_readings, failures, suggestions } in outcome.online.iter().flatten() {
+        let result = if failures.is_empty() { count(*good_readings, "good reading") } else { "FAILED".to_owned() };
+        print_line!("{}: {result}", clean(account));
+        for failure in failures {
+            print_line!("  {}", clean(failure));
+        }
+        for suggestion in suggestions {
+            print_line!("  suggestion: {}", clean(suggestion));
+        }
     }
     let file = context.file.display();
     let warnings = match outcome.warnings.len() {
@@ -114,8 +114,9 @@ fn online_result(policy: &AccountPolicy, readings: &AccountReadings) -> OnlineRe
     }
 }
 
-/// For each account whose divisions only its listing knows, whether they can all be read between two times of its schedule,
-/// beside those of the other accounts with its API key. Of several with one key, the first is told.
+/// Suggests a slower schedule for each account with `divisions: all` whose divisions, together with those of the other
+/// accounts with its API key, cannot all be read within one period. Of several accounts with one key, the first gets the
+/// suggestion.
 fn schedule_suggestions(reads: &[(&Poller, &AccountReadings)], config: &Config, now: Time) -> Vec<Option<String>> {
     let period = |policy: &AccountPolicy| config.accounts.get(&policy.account)?.schedule.shortest_pause(now);
     for (Poller { policy, source, .. }, readings) in reads {
@@ -134,7 +135,7 @@ fn schedule_suggestions(reads: &[(&Poller, &AccountReadings)], config: &Config, 
     reads.iter().map(suggestion).collect()
 }
 
-/// What could not be read, and what a rule cannot judge; each reason once.
+/// Lists why balances could not be read or rules could not be evaluated, each reason once.
 fn failures(policy: &AccountPolicy, readings: &AccountReadings) -> Vec<String> {
     let mut failures: Vec<String> = readings.listing_failure.iter().map(|why| why.reason.clone()).collect();
     for read in &readings.divisions {

@@ -394,7 +394,7 @@ mod tests {
     mine.yaml:10:24: divisions.Main.deposits[0].ago: `ago` and `on` exclude each other; expected only one of them
     mine.yaml:11:16: divisions.Other.id: `1` is the id of another division; expected another number for each division
     mine.yaml:11:45: divisions.Other.credit_limit: `none` is not a valid amount; expected unlimited, or an amount such as 2000, with at most 18 digits before the point and 2 after it
-    mine.yaml:13:32: faults[0].kind: `maintainance` is not a kind of fault; expected one of maintenance, rate_limited, server_error, hang, html, revoked_key, forbidden, books_forbidden, broken; did you mean `maintenance`?
+    mine.yaml:13:32: faults[0].kind: `maintainance` is not a kind of fault; expected one of maintenance, rate_limited, server_error, hang, html, revoked_key, forbidden, history_forbidden, broken; did you mean `maintenance`?
     ");
     }
 }

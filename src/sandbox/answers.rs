@@ -1,24 +1,20 @@
-//! (world, query) → the documented JSON, or the documented error. Pure.
+//! Responses of the simulated API: from the simulated account and a query to the documented JSON or error. Pure.
 //!
-//! Fields, filters, sorting and pages are those of the public documentation; where it is silent, the comment says what was
-//! chosen.
+//! Fields, filters, sorting and pages follow the public documentation. Where it is silent, a comment says what was chosen.
 
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use chrono::NaiveDate;
 use rust_decimal::Decimal;
 use serde_json::{Map, Value, json};
 
+use super::query::ApiQuery;
+use super::refusal::ApiRefusal;
 use super::scenario::CreditLimit;
 use super::world::{SimulatedEntry, SimulatedOrder, SimulatedWorld};
 use crate::domain::Time;
 
-/// The most items of a page. Documented for orders; for the history, the documented example has so many.
-const LARGEST_PAGE: usize = 1000;
-/// The account's number.
+/// Id of the simulated account.
 const ACCOUNT: u64 = 99_001;
 
-/// What orders can be filtered by; the last three of older pages.
+/// Statuses that orders can be filtered by; the last three are documented only on older pages.
 const STATUSES: [&str; 10] = [
     "pending",
     "issued",
@@ -32,138 +28,8 @@ const STATUSES: [&str; 10] = [
     "needs_approval",
 ];
 
-/// Why there is no answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum ApiRefusal {
-    Maintenance,
-    TooMany,
-    Internal,
-    /// As it was seen answered to a key that does not exist.
-    InvalidKey,
-    NoFinanceRole,
-    ViewOnly,
-    NoRoute,
-    NotFound(String),
-    BadRequest(String),
-}
-
-/// A refusal as it goes over the wire.
-pub(super) fn refuse(refusal: &ApiRefusal) -> Response {
-    let (status, code, message) = match refusal {
-        ApiRefusal::Maintenance => {
-            return (StatusCode::SERVICE_UNAVAILABLE, "Service is unavailable").into_response();
-        }
-        ApiRefusal::TooMany => (
-            StatusCode::TOO_MANY_REQUESTS,
-            "request_limit_exceeded",
-            "Service call rate limit exceeded. Please try again later.",
-        ),
-        ApiRefusal::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "An unexpected error occurred."),
-        ApiRefusal::InvalidKey => (
-            StatusCode::FORBIDDEN,
-            "access_denied|access_denied_invalid_key",
-            "Access denied. The API key is not valid.",
-        ),
-        ApiRefusal::NoFinanceRole => (
-            StatusCode::FORBIDDEN,
-            "access_denied|missing_permission",
-            "Access denied. Your role may not see finances.",
-        ),
-        ApiRefusal::ViewOnly => {
-            (StatusCode::FORBIDDEN, "access_denied", "Access denied. This API key is restricted to View Only.")
-        }
-        ApiRefusal::NoRoute => (StatusCode::NOT_FOUND, "not_found|route", "The route does not exist."),
-        ApiRefusal::NotFound(message) => (StatusCode::NOT_FOUND, "not_found", message.as_str()),
-        ApiRefusal::BadRequest(message) => (StatusCode::BAD_REQUEST, "bad_request_format", message.as_str()),
-    };
-    let body = json!({ "errors": [{ "code": code, "message": message }] });
-    (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
-}
-
-/// What items are sorted by.
-type SortKey<T> = fn(&T) -> String;
-
-/// What was asked for after the `?`.
-#[derive(Debug, Default)]
-pub(super) struct ApiQuery(Vec<(String, String)>);
-
-impl ApiQuery {
-    pub(super) fn parse(query: &str) -> Self {
-        Self(url::form_urlencoded::parse(query.as_bytes()).into_owned().collect())
-    }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
-    }
-
-    fn number(&self, name: &str) -> Result<Option<u64>, ApiRefusal> {
-        let Some(text) = self.get(name) else { return Ok(None) };
-        let number = text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
-        number.map(Some).ok_or_else(|| ApiRefusal::BadRequest(format!("{name} must be a number.")))
-    }
-
-    fn filter(&self, name: &str) -> Option<&str> {
-        self.get(&format!("filters[{name}]"))
-    }
-
-    fn dates(&self, name: &str) -> Result<Option<DateRange>, ApiRefusal> {
-        let Some(text) = self.filter(name) else { return Ok(None) };
-        DateRange::parse(text).map(Some).ok_or_else(|| {
-            ApiRefusal::BadRequest(format!("filters[{name}] must be >yyyy-MM-dd or yyyy-MM-dd...yyyy-MM-dd."))
-        })
-    }
-
-    /// The page of these items that is asked for, and what it says of itself.
-    fn page<T>(&self, items: Vec<T>) -> Result<(Vec<T>, Value), ApiRefusal> {
-        let most = self.number("limit")?.unwrap_or(LARGEST_PAGE as u64);
-        if !(1..=LARGEST_PAGE as u64).contains(&most) {
-            return Err(ApiRefusal::BadRequest(format!("limit must be from 1 to {LARGEST_PAGE}.")));
-        }
-        let offset = self.number("offset")?.unwrap_or(0);
-        let page = json!({ "total": items.len(), "limit": most, "offset": offset });
-        let (skip, take) = (usize::try_from(offset).unwrap_or(usize::MAX), usize::try_from(most).unwrap_or(usize::MAX));
-        Ok((items.into_iter().skip(skip).take(take).collect(), page))
-    }
-
-    /// Sorts by one of these keys, `-` before it for the other way round; the first is the default.
-    fn sort<T>(&self, items: &mut [T], keys: &[(&str, SortKey<T>)]) -> Result<(), ApiRefusal> {
-        let requested = self.get("sort").unwrap_or(keys[0].0);
-        let (name, down) = requested.strip_prefix('-').map_or((requested, false), |name| (name, true));
-        let Some((_, key)) = keys.iter().find(|(known, _)| known.trim_start_matches('-') == name) else {
-            return Err(ApiRefusal::BadRequest(format!("Cannot sort by {name}.")));
-        };
-        items.sort_by_cached_key(key);
-        if down {
-            items.reverse();
-        }
-        Ok(())
-    }
-}
-
-/// Days from and to, both included.
-#[derive(Debug)]
-struct DateRange {
-    from: NaiveDate,
-    to: Option<NaiveDate>,
-}
-
-impl DateRange {
-    fn parse(text: &str) -> Option<Self> {
-        let date = |text: &str| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok();
-        match text.split_once("...") {
-            Some((from, to)) => Some(Self { from: date(from)?, to: Some(date(to)?) }),
-            None => Some(Self { from: date(text.strip_prefix('>')?)?.succ_opt()?, to: None }),
-        }
-    }
-
-    fn contains(&self, at: Time) -> bool {
-        let day = at.date_naive();
-        day >= self.from && self.to.is_none_or(|to| day <= to)
-    }
-}
-
-/// The division that a request is about. An account with more than one wants to be told which; what the API answers where
-/// it is missing is not documented: a 400 here.
+/// Returns the division that a request is about. An account with several divisions requires `container_id`; the documentation
+/// does not say what the API answers without it, so this answers 400.
 fn container(world: &SimulatedWorld, query: &ApiQuery) -> Result<u64, ApiRefusal> {
     let mut divisions = world.divisions();
     match query.number("container_id")? {
@@ -180,7 +46,7 @@ fn money(amount: Decimal) -> String {
     format!("{amount:.2}")
 }
 
-/// `finance/balance`.
+/// Answers `finance/balance` with the figures of one division.
 pub(super) fn balance(world: &SimulatedWorld, query: &ApiQuery) -> Result<Value, ApiRefusal> {
     let id = container(world, query)?;
     let sheet = world.sheet(id).ok_or(ApiRefusal::Internal)?;
@@ -200,7 +66,7 @@ pub(super) fn balance(world: &SimulatedWorld, query: &ApiQuery) -> Result<Value,
     Ok(body)
 }
 
-/// `container`.
+/// Answers `container`, the list of divisions.
 pub(super) fn containers(world: &SimulatedWorld) -> Value {
     let item = |(number, (id, name)): (usize, (u64, &str))| {
         json!({
@@ -218,7 +84,7 @@ pub(super) fn containers(world: &SimulatedWorld) -> Value {
     json!({ "containers": world.divisions().enumerate().map(item).collect::<Vec<_>>() })
 }
 
-/// `user/me`.
+/// Answers `user/me`, the owner of the API key.
 pub(super) fn me(world: &SimulatedWorld) -> Value {
     let root = world.divisions().next();
     json!({
@@ -234,11 +100,11 @@ pub(super) fn me(world: &SimulatedWorld) -> Value {
     })
 }
 
-/// `finance/balance-history`.
+/// Answers `finance/balance-history` with ledger lines of one division.
 pub(super) fn history(world: &SimulatedWorld, query: &ApiQuery) -> Result<Value, ApiRefusal> {
-    // The filter of the same name is documented beside the parameter.
+    // The filter is documented as well as the parameter of the same name.
     let id = match query.filter("container_id") {
-        Some(id) => container(world, &ApiQuery(vec![("container_id".to_owned(), id.to_owned())]))?,
+        Some(id) => container(world, &ApiQuery::of("container_id", id))?,
         None => container(world, query)?,
     };
     let credits = match query.filter("adjust_type") {
@@ -289,10 +155,10 @@ fn adjustment(entry: &SimulatedEntry, container: &str, currency: Option<&str>) -
     Value::Object(item)
 }
 
-/// `order/certificate`.
+/// Answers `order/certificate` with a list of orders.
 pub(super) fn orders(world: &SimulatedWorld, query: &ApiQuery, now: Time) -> Result<Value, ApiRefusal> {
     let id = match query.filter("container_id") {
-        Some(id) => Some(container(world, &ApiQuery(vec![("container_id".to_owned(), id.to_owned())]))?),
+        Some(id) => Some(container(world, &ApiQuery::of("container_id", id))?),
         None => None,
     };
     let status_filter = query.filter("status");
@@ -305,7 +171,7 @@ pub(super) fn orders(world: &SimulatedWorld, query: &ApiQuery, now: Time) -> Res
             && status_filter.is_none_or(|status| has_status(order, status, now))
             && ends.as_ref().is_none_or(|dates| order.issued(now) && dates.contains(order.certificate_ends(now)))
     };
-    // The place in the list keeps orders of one moment in the order of their ids.
+    // The id breaks ties between orders with the same time.
     let mut found: Vec<(&SimulatedOrder, Time)> = all_orders(world).filter(matches).map(|order| (order, now)).collect();
     query.sort(
         &mut found,
@@ -320,7 +186,7 @@ pub(super) fn orders(world: &SimulatedWorld, query: &ApiQuery, now: Time) -> Res
     Ok(json!({ "orders": list, "page": page }))
 }
 
-/// `order/certificate/{id}`.
+/// Answers `order/certificate/{id}` with one order.
 pub(super) fn order(world: &SimulatedWorld, id: &str, now: Time) -> Result<Value, ApiRefusal> {
     let found = id.parse().ok().and_then(|id: u64| all_orders(world).find(|order| order.id == id));
     let order = found.ok_or_else(|| ApiRefusal::NotFound(format!("Order {id} does not exist.")))?;
@@ -331,19 +197,19 @@ fn order_json(world: &SimulatedWorld, order: &SimulatedOrder, now: Time) -> Map<
     let name = world.divisions().find(|(known, _)| *known == order.division).map_or("", |(_, name)| name);
     let name_id: String =
         order.product.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-    let its = order.certificate(now);
+    let issued = order.certificate(now);
     let bought = order.ends.date_naive() - order.placed.date_naive();
     let validity =
         if order.years == 0 { json!({ "days": bought.num_days() }) } else { json!({ "years": order.years }) };
     let mut certificate = json!({
-        "id": order.id + 1_000_000 * (its.number + 1),
+        "id": order.id + 1_000_000 * (issued.number + 1),
         "common_name": order.common_name,
         "dns_names": [order.common_name],
     });
     if order.issued(now) {
-        certificate["valid_from"] = json!(day(its.from));
-        certificate["valid_till"] = json!(day(its.ends));
-        certificate["days_remaining"] = json!((its.ends - now).num_days());
+        certificate["valid_from"] = json!(day(issued.from));
+        certificate["valid_till"] = json!(day(issued.ends));
+        certificate["days_remaining"] = json!((issued.ends - now).num_days());
     }
     let price: serde_json::Number = order.price.normalize().to_string().parse().unwrap_or_else(|_| 0.into());
     let item = json!({
@@ -355,8 +221,8 @@ fn order_json(world: &SimulatedWorld, order: &SimulatedOrder, now: Time) -> Map<
         "order_validity": validity,
         "cert_validity": { "days": order.issuance.certificate_days },
         "is_multi_year_plan": if order.is_plan() { "1" } else { "0" },
-        "has_reissues": its.number > 0,
-        "reissues_count": its.number,
+        "has_reissues": issued.number > 0,
+        "reissues_count": issued.number,
         "product": { "name_id": name_id, "name": order.product, "type": "ssl_certificate" },
         "container": { "id": order.division, "name": name },
         "certificate": certificate,
@@ -384,7 +250,7 @@ fn status(order: &SimulatedOrder, now: Time) -> &'static str {
     }
 }
 
-/// The filter `issued` includes orders that have expired; there is none for them alone.
+/// Returns `true` if an order matches a filter. The filter `issued` includes expired orders, which have no filter of their own.
 fn has_status(order: &SimulatedOrder, filter: &str, now: Time) -> bool {
     match status(order, now) {
         "expired" => filter == "issued",

@@ -1,6 +1,6 @@
-//! Simulated clocks: one that runs faster than the system's, and one that a driver moves from appointment to appointment.
+//! Simulated clocks: one that runs faster than real time, and one that a driver moves.
 //!
-//! Neither reads the system's date: they begin where they are told to. Both keep the order of things; neither goes back.
+//! Both start at a given time instead of the system's, and neither ever goes back.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,10 +14,10 @@ use super::Activity;
 use crate::domain::Time;
 use crate::util::clock::Clock;
 
-/// Nothing stirs for so long: everybody waits for the clock.
+/// Time without activity after which all tasks are assumed to wait for the clock.
 const QUIET_PERIOD: Duration = Duration::from_millis(3);
 
-/// Runs at a multiple of real time.
+/// A clock that runs at a multiple of real time.
 #[derive(Debug)]
 pub struct FastClock {
     start: Time,
@@ -26,7 +26,7 @@ pub struct FastClock {
 }
 
 impl FastClock {
-    /// A clock that shows `start` now and runs `speed` times as fast as time.
+    /// Creates a clock that shows `start` now and runs at `speed` times real speed.
     pub fn new(start: Time, speed: u32) -> Self {
         Self { start, began: Instant::now(), speed: speed.max(1) }
     }
@@ -44,39 +44,40 @@ impl Clock for FastClock {
     }
 }
 
-/// Stands still while anybody works, and is moved to the next time that anybody waits for. So the same things happen at
-/// the same simulated times, however fast the machine is.
+/// A clock that stands still until its driver moves it to the next time that a task waits for. Events therefore happen at the
+/// same simulated times on any machine.
 #[derive(Debug)]
 pub struct SteppedClock {
     state: Mutex<SteppedClockState>,
     changed: Notify,
 }
 
+/// Wake-up channels by time; the number distinguishes tasks that wait for the same time.
 type Sleepers = BTreeMap<(Time, u64), oneshot::Sender<()>>;
 
 #[derive(Debug)]
 struct SteppedClockState {
     now: Time,
-    /// Who waits until when; the number keeps those of one time apart.
     waiting: Sleepers,
-    /// Tasks in the background that have nothing to do until then.
+    /// Background tasks without work.
     idle: Sleepers,
-    /// Tasks in the background that have.
+    /// Number of background tasks with work.
     background: usize,
+    /// Last number given to a waiting task.
     numbers: u64,
-    /// Conversations that go on.
+    /// Number of running requests and connections.
     busy: usize,
     last_change: Instant,
 }
 
 impl SteppedClockState {
-    /// Who has given up waits for nothing.
+    /// Removes tasks that no longer wait.
     fn remove_cancelled(&mut self) {
         self.waiting.retain(|_, wake| !wake.is_closed());
         self.idle.retain(|_, wake| !wake.is_closed());
     }
 
-    /// Everybody who waits until now or before.
+    /// Removes and returns the tasks that wait for `now` or an earlier time.
     fn due(now: Time, waiting: &mut Sleepers) -> Sleepers {
         let later = waiting.split_off(&(now, u64::MAX));
         std::mem::replace(waiting, later)
@@ -84,9 +85,9 @@ impl SteppedClockState {
 }
 
 impl SteppedClock {
-    /// A clock that shows `start` until it is moved.
+    /// Creates a clock that shows `start` until it is moved.
     pub fn new(start: Time) -> Arc<Self> {
-        let inner = SteppedClockState {
+        let state = SteppedClockState {
             now: start,
             waiting: Sleepers::new(),
             idle: Sleepers::new(),
@@ -95,31 +96,31 @@ impl SteppedClock {
             busy: 0,
             last_change: Instant::now(),
         };
-        Arc::new(Self { state: Mutex::new(inner), changed: Notify::new() })
+        Arc::new(Self { state: Mutex::new(state), changed: Notify::new() })
     }
 
     fn state(&self) -> MutexGuard<'_, SteppedClockState> {
-        // No code that holds the lock can panic half-way through a change.
+        // No code that holds the lock can panic in the middle of a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn update(&self, change: impl FnOnce(&mut SteppedClockState)) {
-        let mut inner = self.state();
-        change(&mut inner);
-        inner.last_change = Instant::now();
-        drop(inner);
+        let mut state = self.state();
+        change(&mut state);
+        state.last_change = Instant::now();
+        drop(state);
         self.changed.notify_one();
     }
 
-    /// Waits until at least so many wait for the clock, and everybody in the background who does not doze; no conversation
-    /// goes on, and nobody has stirred for a moment.
+    /// Waits until at least this many tasks and all background tasks with work wait for the clock, no request or connection is
+    /// running, and nothing has changed for a moment.
     pub async fn wait_until_quiet(&self, at_least: usize) {
         loop {
             let left = {
-                let mut inner = self.state();
-                inner.remove_cancelled();
-                let at_rest = inner.busy == 0 && inner.waiting.len() >= at_least + inner.background;
-                at_rest.then(|| QUIET_PERIOD.saturating_sub(inner.last_change.elapsed()))
+                let mut state = self.state();
+                state.remove_cancelled();
+                let at_rest = state.busy == 0 && state.waiting.len() >= at_least + state.background;
+                at_rest.then(|| QUIET_PERIOD.saturating_sub(state.last_change.elapsed()))
             };
             match left {
                 Some(Duration::ZERO) => return,
@@ -129,28 +130,28 @@ impl SteppedClock {
         }
     }
 
-    /// How long nobody has stirred.
+    /// Returns the real time since the last activity.
     pub fn quiet_time(&self) -> Duration {
         self.state().last_change.elapsed()
     }
 
-    /// The next time that anybody waits for.
+    /// Returns the next time that a task waits for.
     pub fn next(&self) -> Option<Time> {
-        let mut inner = self.state();
-        inner.remove_cancelled();
-        [&inner.waiting, &inner.idle].into_iter().filter_map(|all| all.keys().next()).map(|(at, _)| *at).min()
+        let mut state = self.state();
+        state.remove_cancelled();
+        [&state.waiting, &state.idle].into_iter().filter_map(|all| all.keys().next()).map(|(at, _)| *at).min()
     }
 
-    /// Moves the clock to `at` and wakes whoever waits until then; a time in the past moves nothing.
+    /// Moves the clock to `at` and wakes the tasks that wait for that time; ignores a time in the past.
     pub fn advance(&self, at: Time) {
-        self.update(|inner| {
-            inner.now = inner.now.max(at);
-            for (_, wake) in SteppedClockState::due(inner.now, &mut inner.waiting) {
-                let _ = wake.send(()); // may have given up
+        self.update(|state| {
+            state.now = state.now.max(at);
+            for (_, wake) in SteppedClockState::due(state.now, &mut state.waiting) {
+                let _ = wake.send(()); // fails if the task no longer waits
             }
-            // Counted before it has noticed, so that nobody moves the clock on in between; who gave up counts itself.
-            for (_, wake) in SteppedClockState::due(inner.now, &mut inner.idle) {
-                inner.background += usize::from(wake.send(()).is_ok());
+            // Counted before the task runs, so that the clock is not moved in between. A task that no longer waits counts itself.
+            for (_, wake) in SteppedClockState::due(state.now, &mut state.idle) {
+                state.background += usize::from(wake.send(()).is_ok());
             }
         });
     }
@@ -164,32 +165,32 @@ impl Clock for SteppedClock {
 
     async fn sleep(&self, duration: Duration) {
         let (wake, woken) = oneshot::channel();
-        self.update(|inner| {
-            inner.numbers += 1;
-            inner.waiting.insert((inner.now + duration, inner.numbers), wake);
+        self.update(|state| {
+            state.numbers += 1;
+            state.waiting.insert((state.now + duration, state.numbers), wake);
         });
-        let _ = woken.await; // a clock that is gone wakes everybody
+        let _ = woken.await; // an error means that the clock was dropped, which wakes everyone
     }
 
     async fn sleep_idle(&self, duration: Duration) {
         let (wake, woken) = oneshot::channel();
-        self.update(|inner| {
-            inner.numbers += 1;
-            inner.background = inner.background.saturating_sub(1);
-            inner.idle.insert((inner.now + duration, inner.numbers), wake);
+        self.update(|state| {
+            state.numbers += 1;
+            state.background = state.background.saturating_sub(1);
+            state.idle.insert((state.now + duration, state.numbers), wake);
         });
         let mut idle_wait = IdleWait { clock: self, woken };
         let _ = (&mut idle_wait.woken).await;
     }
 
-    fn set_background_active(&self, works: bool) {
-        self.update(|inner| {
-            inner.background = if works { inner.background + 1 } else { inner.background.saturating_sub(1) };
+    fn set_background_active(&self, active: bool) {
+        self.update(|state| {
+            state.background = if active { state.background + 1 } else { state.background.saturating_sub(1) };
         });
     }
 }
 
-/// A doze. Whoever gives it up before the clock ended it has something to do, and counts again.
+/// A background task's wait without work. A task that stops waiting before the clock wakes it has work and counts again.
 struct IdleWait<'a> {
     clock: &'a SteppedClock,
     woken: oneshot::Receiver<()>,
@@ -198,7 +199,7 @@ struct IdleWait<'a> {
 impl Drop for IdleWait<'_> {
     fn drop(&mut self) {
         self.woken.close();
-        // What was sent was counted by whoever sent it.
+        // If the clock has woken the task, it has counted it too.
         if !self.woken.is_terminated() && self.woken.try_recv().is_err() {
             self.clock.set_background_active(true);
         }
@@ -207,11 +208,11 @@ impl Drop for IdleWait<'_> {
 
 impl Activity for SteppedClock {
     fn begin(&self) {
-        self.update(|inner| inner.busy += 1);
+        self.update(|state| state.busy += 1);
     }
 
     fn end(&self) {
-        self.update(|inner| inner.busy = inner.busy.saturating_sub(1));
+        self.update(|state| state.busy = state.busy.saturating_sub(1));
     }
 }
 
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_fast_clock_runs_so_many_times_as_fast() {
+    async fn a_fast_clock_runs_at_a_multiple_of_real_speed() {
         let clock = FastClock::new(start(), 3600);
         tokio::time::advance(Duration::from_secs(2)).await;
         assert_eq!(clock.now(), start() + Duration::from_secs(7200));
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stepped_clock_wakes_everybody_in_turn_at_exactly_their_times() {
+    async fn a_stepped_clock_wakes_each_task_in_turn_at_its_time() {
         let clock = SteppedClock::new(start());
         let woken = Arc::new(AtomicUsize::new(0));
         for hours in [2, 1, 2] {
@@ -257,7 +258,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn conversations_keep_it_busy_and_cancelled_sleepers_do_not() {
+    async fn activities_hold_a_stepped_clock_and_cancelled_waits_do_not() {
         let clock = SteppedClock::new(start());
         clock.begin();
         assert!(tokio::time::timeout(Duration::from_secs(60), clock.wait_until_quiet(0)).await.is_err());

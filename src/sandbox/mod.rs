@@ -1,12 +1,14 @@
-//! A `CertCentral` that lives in the binary, and the sinks of the demo: nothing here talks to anything but loopback.
+//! A simulated `CertCentral`, and the Slack and mail sinks of the demo. All of it uses loopback only.
 //!
-//! A [`scenario`] says what happens; the [`world`] lives it, with every change of a balance in its ledger; the [`server`]
-//! answers for it over HTTP. Nothing of the service depends on this.
+//! A [`scenario`] describes an account, the [`world`] simulates it with a ledger entry for every change of a balance, and the
+//! [`server`] answers over HTTP. Nothing in the service depends on this module.
 
 mod answers;
 pub mod clock;
 pub mod draw;
 pub mod mail_sink;
+mod query;
+mod refusal;
 pub mod scenario;
 pub mod server;
 pub mod slack_sink;
@@ -14,11 +16,11 @@ pub mod world;
 
 use std::sync::Arc;
 
-/// Hears of conversations that begin and end, so that a simulated clock stands still meanwhile.
+/// Counter of running requests and connections, so that a simulated clock can stand still while there are any.
 pub trait Activity: Send + Sync {
-    /// One begins.
+    /// Notes that a request or connection has begun.
     fn begin(&self);
-    /// One has ended.
+    /// Notes that a request or connection has ended.
     fn end(&self);
 }
 
@@ -27,7 +29,7 @@ impl Activity for () {
     fn end(&self) {}
 }
 
-/// Begun now, ended when dropped: also when its task is aborted or panics.
+/// An activity that ends when this guard is dropped, also if its task is aborted or panics.
 pub(crate) struct ActivityGuard(Arc<dyn Activity>);
 
 impl ActivityGuard {
@@ -45,7 +47,7 @@ impl Drop for ActivityGuard {
 
 #[cfg(test)]
 mod testing {
-    //! What the tests of both sinks and of the drawing share: a real message, and an activity that counts.
+    //! Helpers for the tests of both sinks and of the drawing: a real message, and a counting activity.
 
     use std::collections::{BTreeMap, BTreeSet};
     use std::sync::Mutex;
@@ -59,7 +61,7 @@ mod testing {
     use crate::domain::rule::{Metric, Severity, ThresholdAmount, ThresholdSide};
     use crate::notify::{Message, MessageContent, MessageContext, MessageEvent, RuleTexts};
 
-    /// Begun and ended so far.
+    /// Number of activities that have begun, and of those that have ended.
     #[derive(Default)]
     pub(super) struct ActivityCount(pub(super) Mutex<(usize, usize)>);
 
@@ -73,7 +75,7 @@ mod testing {
         }
     }
 
-    /// One alert a division: USD 1,431.00 left of 2,000.00.
+    /// Builds a message with one alert per division: USD 1,431.00 left of 2,000.00.
     pub(super) fn message(divisions: &[&str]) -> Message {
         let items = divisions.iter().enumerate().map(|(at, name)| MessageEvent {
             event: warning(11224 + at as u64, name).into(),
@@ -93,7 +95,7 @@ mod testing {
         let usd = Currency::parse("USD").unwrap();
         let amount = |text| parse_amount(text).unwrap();
         let at = Utc.with_ymd_and_hms(2026, 11, 23, 8, 15, 0).unwrap();
-        // Divisions with the same figures would be told as one.
+        // Divisions with the same figures would be shown as one fund.
         let left = 1431 + division - 11224;
         Event {
             id: format!("event-{division}"),

@@ -1,7 +1,7 @@
-//! A scenario: what happens to a simulated `CertCentral` account, as data. Only valid ones exist.
+//! Scenarios: descriptions of what happens to a simulated `CertCentral` account.
 //!
-//! Nothing here happens by itself: [`super::world::SimulatedWorld`] lives it. All times count from the scenario's start. It is read
-//! from YAML by [`crate::config::scenario`], with the same diagnostics as a configuration.
+//! [`super::world::SimulatedWorld`] simulates a scenario. All its times count from the scenario's start. It is loaded from YAML
+//! by [`crate::config::scenario`], which accepts only valid ones and reports mistakes like those of a configuration.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,76 +10,76 @@ use rust_decimal::Decimal;
 
 use crate::domain::money::Currency;
 
-/// A whole scenario.
+/// A valid scenario of one account.
 #[derive(Debug, Clone)]
 pub struct Scenario {
-    /// What it is called.
+    /// Name of a shipped scenario, or path of a custom one.
     pub name: String,
-    /// What happens in it, for people.
+    /// Description for people; may be empty.
     pub about: String,
-    /// How much of it the demo tells; default three weeks.
+    /// Simulated time that the demo plays; default three weeks.
     pub length: Duration,
-    /// How much life lies before its start; default 90 days.
+    /// Length of the history before the start; default 90 days.
     pub history: Duration,
-    /// Requests per window that the API answers, per key; the first is the number. Default: the documented limits.
+    /// Number of requests per window that the API answers for each key. Default: the documented limits.
     pub rate_limit: Vec<(usize, Duration)>,
-    /// All divisions hold the same funds; then they have the same currency, balance and credit.
+    /// Set if all divisions buy from one fund; their currency, balance and credit are then the same.
     pub shared_funds: bool,
-    /// At least one, with distinct ids.
+    /// Divisions of the account: at least one, with distinct ids.
     pub divisions: Vec<DivisionPlan>,
-    /// When and how the API fails; where several overlap, the first counts.
+    /// Periods in which the API fails; if several overlap, the first one applies.
     pub faults: Vec<ApiFault>,
 }
 
-/// One division (container) and what happens to its funds.
+/// One division (container) and the events of its funds.
 #[derive(Debug, Clone)]
 pub struct DivisionPlan {
-    /// Its container id.
+    /// Container id of the division.
     pub id: u64,
-    /// Its name.
+    /// Name of the division.
     pub name: String,
-    /// Of all its amounts.
+    /// Currency of all amounts.
     pub currency: Currency,
-    /// Its balance at the start.
+    /// Balance at the start.
     pub balance: Decimal,
-    /// How far the balance may go below zero.
+    /// Lower limit of the balance.
     pub credit: CreditLimit,
-    /// What is bought week by week, before the start too.
+    /// Orders placed every week, also before the start.
     pub orders: Vec<OrderPlan>,
-    /// Sites whose orders are renewed again and again.
+    /// Sites whose orders are renewed every time.
     pub renewals: Vec<RenewalPlan>,
-    /// Domains that are added to orders week by week, before the start too.
+    /// Domains added to orders every week, also before the start.
     pub added_domains: Vec<DomainPlan>,
-    /// Deposits.
+    /// Deposits before and after the start.
     pub deposits: Vec<DepositPlan>,
-    /// Invoices.
+    /// Invoices after the start.
     pub invoices: Vec<InvoicePlan>,
 }
 
-/// How far a balance may go below zero.
+/// The amount by which a balance may be below zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CreditLimit {
-    /// So far.
+    /// At most this amount.
     Limit(Decimal),
-    /// Without limit.
+    /// Any amount below zero.
     Unlimited,
 }
 
-/// What is bought, and how it is paid.
+/// A product with its price.
 #[derive(Debug, Clone)]
 pub struct ProductPlan {
-    /// Its name, such as `Secure Site OV`.
+    /// Product name, such as `Secure Site OV`.
     pub name: String,
-    /// Its price; above 0.
+    /// Price of an order; above 0.
     pub price: Decimal,
-    /// How long an order of it lasts; 1 to 3.
+    /// Number of years that an order lasts; 1 to 3.
     pub years: u32,
-    /// Whether its orders are renewed automatically, 30 days before they end.
+    /// Set if orders are renewed automatically, 30 days before they end.
     pub auto_renew: bool,
 }
 
 impl ProductPlan {
-    /// How long an order of it lasts.
+    /// Returns how long an order lasts; a year has 365 days.
     pub fn duration(&self) -> Duration {
         Duration::from_secs(365 * 24 * 3600) * self.years
     }
@@ -88,114 +88,115 @@ impl ProductPlan {
 /// Orders that are placed every week, on working days.
 #[derive(Debug, Clone)]
 pub struct OrderPlan {
-    /// What.
+    /// Product that is ordered.
     pub product: ProductPlan,
-    /// How many a week; above 0, with at most two decimals. A fraction is the chance of one more.
+    /// Number of orders per week; above 0, with at most two decimals. A fraction is the probability of one more.
     pub per_week: Decimal,
 }
 
-/// Domains that are added to running orders, on working days. Each is charged for what is left of its order.
+/// Domains that are added to running orders, on working days. Each is charged for the remaining time of its order.
 #[derive(Debug, Clone)]
 pub struct DomainPlan {
-    /// What one costs for a year; above 0.
+    /// Price of one domain per year; above 0.
     pub price: Decimal,
-    /// How many a week; above 0, with at most two decimals. A fraction is the chance of one more.
+    /// Number of domains per week; above 0, with at most two decimals. A fraction is the probability of one more.
     pub per_week: Decimal,
 }
 
-/// Sites whose orders end between `from` and `to`, and `years` earlier and later. Each is renewed `early`, before the start too.
+/// Sites with orders that end between `from` and `to`, and every `years` before and after that. Each order is renewed `early`,
+/// also before the start.
 #[derive(Debug, Clone)]
 pub struct RenewalPlan {
-    /// What.
+    /// Product that is renewed.
     pub product: ProductPlan,
-    /// How many sites.
+    /// Number of sites with orders.
     pub count: u32,
-    /// The earliest end.
+    /// Earliest end of an order.
     pub from: Duration,
-    /// The latest end; not before `from`.
+    /// Latest end of an order; not before `from`.
     pub to: Duration,
-    /// How long before its end an order is renewed; less than it lasts.
+    /// Time between a renewal and the end of the order; shorter than an order lasts.
     pub early: Duration,
 }
 
-/// Money that comes in.
+/// A deposit, once or repeated.
 #[derive(Debug, Clone)]
 pub struct DepositPlan {
-    /// When.
+    /// Time of the first deposit.
     pub on: DepositTime,
-    /// How much; above 0.
+    /// Amount of each deposit; above 0.
     pub amount: Decimal,
-    /// Again and again after so long; above 0.
+    /// Time between two deposits; above 0.
     pub every: Option<Duration>,
-    /// What is left of it expires after so long; above 0.
+    /// Time after which the unspent part expires; above 0.
     pub expires_after: Option<Duration>,
 }
 
-/// Before or after the scenario's start.
+/// A time relative to the scenario's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DepositTime {
-    /// So long before.
+    /// Time before the start.
     Ago(Duration),
-    /// So long after.
+    /// Time after the start.
     After(Duration),
 }
 
-/// Something that DigiCert wants to have paid beside the orders.
+/// An invoice beside the orders.
 #[derive(Debug, Clone)]
 pub struct InvoicePlan {
-    /// When it is written.
+    /// Time of the invoice.
     pub on: Duration,
-    /// How much; above 0.
+    /// Amount of the invoice; above 0.
     pub amount: Decimal,
-    /// When it is due; an invoice that is not paid until then is taken from the balance.
+    /// Time from the invoice to its due date. An invoice that is not paid by then is taken from the balance.
     pub due_after: Duration,
-    /// When it is paid from elsewhere.
+    /// Time from the invoice to its payment, which does not come from the balance; `None` if nobody pays it.
     pub paid_after: Option<Duration>,
 }
 
-/// A time in which the API does not work.
+/// A period in which the API fails.
 #[derive(Debug, Clone)]
 pub struct ApiFault {
-    /// When it begins.
+    /// Start of the period.
     pub from: Duration,
-    /// How long it lasts; above 0.
+    /// Length of the period; above 0.
     pub length: Duration,
-    /// What happens instead of an answer.
+    /// Kind of failure in the period.
     pub kind: ApiFaultKind,
 }
 
 impl ApiFault {
-    /// Whether the API does not work so long after the scenario's start.
+    /// Returns `true` if the API fails at this time after the scenario's start.
     pub fn is_active_at(&self, since_start: Duration) -> bool {
         (self.from..self.from + self.length).contains(&since_start)
     }
 }
 
-/// What happens instead of an answer.
+/// Kind of failure of the simulated API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ApiFaultKind {
-    /// 503 `Service is unavailable`.
+    /// Status 503 with `Service is unavailable`.
     Maintenance,
-    /// 429 `request_limit_exceeded`.
+    /// Status 429 with `request_limit_exceeded`.
     RateLimited,
-    /// 500.
+    /// Status 500 with `internal_error`.
     ServerError,
-    /// No answer.
+    /// No response at all.
     Hang,
-    /// 200 with a web page.
+    /// Status 200 with a web page.
     Html,
-    /// 403 `access_denied_invalid_key`, as for a key that was revoked.
+    /// Status 403 with `access_denied_invalid_key`, as for a revoked key.
     RevokedKey,
-    /// 403 `access_denied`.
+    /// Status 403 with `access_denied`.
     Forbidden,
-    /// 403 `access_denied` for the history and the orders; the balance works.
+    /// Status 403 with `access_denied` for history and orders; the balance still works.
     HistoryForbidden,
-    /// The connection is closed in the middle of the answer.
+    /// A connection that is closed in the middle of the response.
     Broken,
 }
 
 impl ApiFaultKind {
-    /// Every kind with the word for it in YAML.
+    /// All kinds with their values in YAML.
     pub const ALL: [(&'static str, ApiFaultKind); 9] = [
         ("maintenance", ApiFaultKind::Maintenance),
         ("rate_limited", ApiFaultKind::RateLimited),
@@ -204,7 +205,7 @@ impl ApiFaultKind {
         ("html", ApiFaultKind::Html),
         ("revoked_key", ApiFaultKind::RevokedKey),
         ("forbidden", ApiFaultKind::Forbidden),
-        ("books_forbidden", ApiFaultKind::HistoryForbidden),
+        ("history_forbidden", ApiFaultKind::HistoryForbidden),
         ("broken", ApiFaultKind::Broken),
     ];
 }
@@ -212,27 +213,27 @@ impl ApiFaultKind {
 impl fmt::Display for ApiFaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            ApiFaultKind::Maintenance => "under maintenance, it answers 503",
-            ApiFaultKind::RateLimited => "too many requests, it answers 429",
-            ApiFaultKind::ServerError => "broken, it answers 500",
-            ApiFaultKind::Hang => "it does not answer at all",
-            ApiFaultKind::Html => "it answers with a web page",
-            ApiFaultKind::RevokedKey => "the API key was revoked, it answers 403",
-            ApiFaultKind::Forbidden => "the key's user lost its role, it answers 403",
-            ApiFaultKind::HistoryForbidden => "the key's user may not see history and orders, for them it answers 403",
-            ApiFaultKind::Broken => "it closes connections in the middle of the answer",
+            ApiFaultKind::Maintenance => "under maintenance (503)",
+            ApiFaultKind::RateLimited => "too many requests (429)",
+            ApiFaultKind::ServerError => "internal server error (500)",
+            ApiFaultKind::Hang => "no response",
+            ApiFaultKind::Html => "responds with a web page",
+            ApiFaultKind::RevokedKey => "the API key was revoked (403)",
+            ApiFaultKind::Forbidden => "the key's user lost its role (403)",
+            ApiFaultKind::HistoryForbidden => "the key's user cannot see history and orders (403)",
+            ApiFaultKind::Broken => "closes connections in the middle of the response",
         })
     }
 }
 
 impl Scenario {
-    /// How many funds there are.
+    /// Returns the number of separate funds.
     pub(super) fn funds(&self) -> usize {
         if self.shared_funds { self.divisions.len().min(1) } else { self.divisions.len() }
     }
 }
 
-/// The scenarios that come with the program: name and YAML.
+/// Scenarios in the binary: name and YAML.
 pub const SHIPPED: [(&str, &str); 10] = [
     ("steady", include_str!("scenarios/steady.yaml")),
     ("drain", include_str!("scenarios/drain.yaml")),

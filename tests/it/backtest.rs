@@ -1,7 +1,7 @@
-//! `lowtide backtest` as a user runs it: the real binary against the sandbox's server, its table against one that is computed
-//! from the same ledger by nothing but subtraction; and against books that a test writes itself.
+//! Tests of `lowtide backtest` with the real binary: against the sandbox, where a table computed from the same ledger by
+//! subtraction alone gives the expected result, and against ledgers that a test writes itself.
 //!
-//! `LOWTIDE_LONG=1` also reads and replays a ledger of 100,000 lines, and says how long it took and how much memory.
+//! With `LOWTIDE_LONG=1`, a ledger of 100,000 lines is replayed as well, and the time and memory are printed.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -19,7 +19,7 @@ use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 type Time = DateTime<Utc>;
 
 const API: &str = "/services/v2";
-/// How long each story lasts: all of it has passed.
+/// Scenarios and their lengths; each has been played to its end.
 const SCENARIOS: [(&str, &str); 8] = [
     ("steady", "28d"),
     ("drain", "16d"),
@@ -90,7 +90,7 @@ impl SandboxProcess {
         format!("http://{}{API}", self.address)
     }
 
-    /// What the API answers, read by hand.
+    /// Sends a request to the API without the code under test.
     fn get(&self, path: &str) -> Value {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let head = "Host: sandbox\r\nX-DC-DEVKEY: sandbox-api-key\r\nConnection: close\r\n\r\n";
@@ -118,7 +118,7 @@ fn moment(value: &Value) -> Time {
     value.as_str().unwrap().parse().unwrap()
 }
 
-/// The division's lines: when, and how much.
+/// Returns the ledger of a division: time and change of each line.
 fn lines(sandbox: &SandboxProcess, division: &str) -> Vec<(Time, Decimal)> {
     let page = sandbox.get(&format!("/finance/balance-history?limit=1000{division}"));
     let line = |line: &Value| {
@@ -131,7 +131,7 @@ fn lines(sandbox: &SandboxProcess, division: &str) -> Vec<(Time, Decimal)> {
     lines
 }
 
-/// What two thresholds make of a fund, step by step: time, event, level and value.
+/// Computes the expected events of two thresholds step by step: time, event, level and value.
 fn table(
     lines: &[(Time, Decimal)],
     now: Decimal,
@@ -169,7 +169,7 @@ const RULES: &str = "rules:
   invoices: { metric: unpaid_invoices, warning: { above: 1000 } }
 ";
 
-/// The rehearsal's events of a rule, as the table has them.
+/// Returns the events of a rule in the backtest, in the form of [`table`].
 fn events(rule: &Value) -> Vec<(Time, String, String, Decimal)> {
     let alerts = rule["alerts"].as_array().unwrap().iter();
     let events = alerts.flat_map(|alert| alert["events"].as_array().unwrap());
@@ -208,7 +208,7 @@ fn the_backtest_of_every_scenario_matches_its_ledger() {
             assert_eq!(events(&rules[0]), expected, "{scenario}");
             assert_eq!(rules[0]["warning"], json!({ "below": "2000", "currency": null }), "{scenario}");
             assert_eq!(rules[1]["critical"], json!({ "below": "-1000", "currency": null }), "{scenario}");
-            assert_eq!(fund.get("suggestion"), Some(&Value::Null), "there is no key that vanishes");
+            assert_eq!(fund.get("suggestion"), Some(&Value::Null), "no key is left out");
             let of_balance = table(&lines, amount(&balance["balance"]), (0, -1000), from, to);
             assert_eq!(events(&rules[1]), of_balance, "{scenario}");
             assert!(rules[2]["skipped"].as_str().unwrap().contains("no history of unpaid invoices"));
@@ -220,7 +220,7 @@ fn the_backtest_of_every_scenario_matches_its_ledger() {
             }
             all += expected.len() + of_balance.len();
         }
-        // Events of one step are one message; PagerDuty gets one request an event.
+        // The events of one step are one message, but PagerDuty gets one request per event.
         for mailed in found["messages"].as_array().unwrap() {
             let who = mailed["notifier"].as_str().unwrap();
             let event_count = events_of.get(who).copied().unwrap_or(0);
@@ -234,7 +234,7 @@ fn the_backtest_of_every_scenario_matches_its_ledger() {
             messages += expected_messages;
         }
     }
-    assert!(all > 60 && messages > 60, "dull stories: {all} events, {messages} messages");
+    assert!(all > 60 && messages > 60, "too few events: {all} events, {messages} messages");
 }
 
 #[test]
@@ -248,23 +248,23 @@ fn the_drained_account_shows_the_advance_warning_and_better_thresholds() {
     let now = amount(&sandbox.get("/finance/balance")["total_available_funds"]);
     let mut prices: Vec<Decimal> = lines.iter().filter(|(_, it)| it.is_sign_negative()).map(|(_, it)| -*it).collect();
     prices.sort_unstable();
-    let usual = prices[prices.len() / 2];
-    assert_eq!(amount(&fund["usual_purchase"]), usual);
+    let typical_order = prices[prices.len() / 2];
+    assert_eq!(amount(&fund["typical_order"]), typical_order);
     let left = |at: Time| now - lines.iter().filter(|(line, _)| *line > at).map(|(_, it)| *it).sum::<Decimal>();
     let ran_out = &fund["ran_out"][0];
     let first = moment(&ran_out["from"]);
-    assert!(left(first) < usual && left(first - TimeDelta::seconds(1)) >= usual);
+    assert!(left(first) < typical_order && left(first - TimeDelta::seconds(1)) >= typical_order);
     let raised = moment(&fund["rules"][0]["alerts"][0]["raised"]);
-    let warned = &ran_out["warned"][0];
-    assert_eq!(warned["seconds_before"].as_i64(), Some((first - raised).num_seconds()));
-    assert_eq!(moment(&warned["at"]), raised);
+    let warning = &ran_out["warnings"][0];
+    assert_eq!(warning["seconds_before"].as_i64(), Some((first - raised).num_seconds()));
+    assert_eq!(moment(&warning["at"]), raised);
     let suggestion = &fund["suggestion"];
     assert!(amount(&suggestion["warning"]) > Decimal::from(2000), "{suggestion}");
-    let compared = suggestion["compared"].as_array().unwrap();
-    let of = |rule: &str| compared.iter().find(|it| it["rule"] == rule && it["level"] == "warning").unwrap();
-    assert!(of("funds")["too_late"].as_u64() > Some(0), "{compared:#?}");
+    let comparisons = suggestion["comparisons"].as_array().unwrap();
+    let of = |rule: &str| comparisons.iter().find(|it| it["rule"] == rule && it["level"] == "warning").unwrap();
+    assert!(of("funds")["too_late"].as_u64() > Some(0), "{comparisons:#?}");
     let notice = |rule: &str| of(rule)["shortest_seconds"].as_i64().unwrap();
-    assert!(notice("proposed") > 10 * notice("funds"), "{compared:#?}");
+    assert!(notice("proposed") > 10 * notice("funds"), "{comparisons:#?}");
 }
 
 #[test]
@@ -281,9 +281,9 @@ fn with_the_forecast_the_drained_account_is_notified_much_earlier() {
     let fund = &found["accounts"][0]["funds"][0];
     let raised = |rule: usize| moment(&fund["rules"][rule]["alerts"][0]["raised"]);
     assert!(raised(0) - raised(1) > TimeDelta::days(7), "{} {}", raised(0), raised(1));
-    assert_eq!(fund["ran_out"][0]["warned"][0]["rule"], "runway");
+    assert_eq!(fund["ran_out"][0]["warnings"][0]["rule"], "runway");
     assert!(fund["rules"].as_array().unwrap().iter().all(|rule| rule["skipped"].is_null()), "{fund:#}");
-    assert!(found["assumed"].as_array().unwrap().iter().any(|it| it.as_str().unwrap().contains("look ahead")));
+    assert!(found["assumptions"].as_array().unwrap().iter().any(|it| it.as_str().unwrap().contains("Forecast rules")));
     let text = run(folder.path(), &["backtest", "--days", "20", "--rule", "runway"]).stdout;
     let last = &fund["rules"][1]["alerts"][0]["events"].as_array().unwrap().last().unwrap();
     let days = last["seconds"].as_u64().unwrap() / (24 * 3600);
@@ -341,12 +341,12 @@ fn the_first_step_of_a_backtest_says_what_check_said_then() {
         assert_eq!((&rule["rule"], &checked["level"] != "ok"), (&checked["rule"], true), "{checked:#}");
         assert_eq!(first["amount"], checked["amount"], "{rule:#}");
         let days = |it: &Value| it["seconds"].as_u64().map_or(0, |seconds| seconds / (24 * 3600));
-        // The futures are drawn by the date.
+        // The random futures of the forecast depend on the date.
         assert!(days(first).abs_diff(days(checked)) <= 1, "{first} {checked}");
     }
 }
 
-/// Books that a test writes: newest line first, as the API has them.
+/// A ledger that a test writes: newest line first, as in the API.
 struct LedgerResponder(Vec<Value>);
 
 impl Respond for LedgerResponder {
@@ -362,7 +362,7 @@ impl Respond for LedgerResponder {
     }
 }
 
-/// An account of USD with this balance and these lines, oldest first: when, and how much.
+/// Serves an account in USD with a balance and ledger lines, oldest first: time and change.
 async fn account(balance: &str, lines: &[(Time, Decimal)], currency: &str) -> MockServer {
     let line = |(number, (at, change)): (usize, &(Time, Decimal))| line(number, *at, *change, currency);
     account_of(balance, lines.iter().enumerate().map(line).collect(), &[]).await
@@ -374,7 +374,7 @@ fn line(number: usize, at: Time, change: Decimal, currency: &str) -> Value {
     json!({ "id": number.to_string(), side: change.abs().to_string(), "transaction_type": kind, "transaction_date": at, "currency": currency })
 }
 
-/// An account of USD with this balance, these lines of its ledger, oldest first, and these orders.
+/// Serves an account in USD with a balance, ledger lines, oldest first, and orders.
 async fn account_of(balance: &str, lines: Vec<Value>, orders: &[Value]) -> MockServer {
     let server = MockServer::builder().start().await;
     let body = json!({ "balance": balance, "currency": "USD", "negative_balance_limit": "2000.00" });
@@ -387,7 +387,7 @@ async fn account_of(balance: &str, lines: Vec<Value>, orders: &[Value]) -> MockS
     server
 }
 
-/// Two purchases a week, three deposits; the last line is far ahead of every clock, and so the same in every year.
+/// Returns two purchases a week and three deposits. The last line is far in the future, so the output is the same every year.
 fn two_a_week() -> Vec<(Time, Decimal)> {
     let start: Time = "2098-09-20T09:00:00Z".parse().unwrap();
     let mut lines = vec![(start, Decimal::from(6000))];
@@ -417,8 +417,8 @@ async fn the_text_and_the_page_read_well() {
     for needed in ["name=\"viewport\"", "prefers-color-scheme: dark", "<svg", "aria-label", "Proposed thresholds"] {
         assert!(page.contains(needed), "{needed}");
     }
-    assert!(!page.contains('\u{fffd}'), "characters that no reader sees");
-    // Nothing is loaded from anywhere.
+    assert!(!page.contains('\u{fffd}'), "hidden characters");
+    // The page loads nothing.
     for foreign in ["src=", "href=", "url(", "@import", "<script", "<link"] {
         assert!(!page.contains(foreign), "{foreign}");
     }
@@ -443,10 +443,10 @@ async fn the_pages_bars_say_their_own_level_and_days() {
     assert!(whole.split_once("; ").is_some_and(|(_, whole)| warning.ends_with(whole)), "{warning} | {critical}");
 }
 
-/// Every amount of the JSON, wherever it is: what stands under the keys of amounts, thresholds left out.
+/// Collects every amount in the JSON, except thresholds.
 fn amounts(json: &Value, found: &mut Vec<String>) {
     const KEYS: [&str; 8] =
-        ["amount", "usual_purchase", "lowest", "warning", "critical", "spent_in_14_days", "spent_in_5_days", "below"];
+        ["amount", "typical_order", "lowest", "warning", "critical", "spent_in_14_days", "spent_in_5_days", "below"];
     match json {
         Value::Object(fields) => {
             let own = fields.iter().filter(|(key, _)| KEYS.contains(&key.as_str()) && !fields.contains_key("metric"));
@@ -477,7 +477,7 @@ fn ago(days: i64) -> Time {
     SystemClock.now() - TimeDelta::days(days)
 }
 
-/// An order that was placed and ended so many days ago.
+/// Builds an order that was placed and ended these numbers of days ago.
 fn order(id: u64, name: &str, price: u32, (placed, ended): (i64, i64)) -> Value {
     let (placed, ended) = (ago(placed).date_naive(), ago(ended).date_naive().to_string());
     json!({ "id": id, "status": "issued", "is_renewed": false, "price": price, "validity_years": 1,
@@ -486,7 +486,7 @@ fn order(id: u64, name: &str, price: u32, (placed, ended): (i64, i64)) -> Value 
         "certificate": { "common_name": name, "valid_till": ended } })
 }
 
-/// A ledger and orders: a renewal, a new order, an order that was paid by card, a purchase that was taken back, and two others.
+/// Returns a ledger and orders: a renewal, a new order, an order paid by card, a refunded purchase, and two others.
 fn of_every_kind() -> (Vec<Value>, Vec<Value>) {
     let lines = [
         (100, 6000, None),
@@ -532,7 +532,7 @@ async fn the_backtest_says_how_much_of_the_past_year_was_what() {
     });
     assert_eq!(found["accounts"][0]["funds"][0]["purchases"], expected);
 
-    // No rule needs the orders: their refusal is no failure.
+    // No rule needs the orders, so their refusal is no failure.
     let refused = account_of("5320.00", lines, &orders).await;
     let body = json!({ "errors": [{ "code": "access_denied|missing_permission", "message": "No." }] });
     let refusal = ResponseTemplate::new(403).set_body_json(body);
@@ -541,12 +541,12 @@ async fn the_backtest_says_how_much_of_the_past_year_was_what() {
     let acme = folder(&refused.uri(), "", rules);
     let text = run(acme.path(), &["backtest"]);
     assert_eq!(text.code, Some(0), "{}", text.stderr);
-    let words = "Purchases of the past year: could not be told apart, because the orders cannot be read: ";
+    let words = "Purchases of the past year: cannot be classified, because the orders cannot be read: ";
     assert!(text.stdout.contains(words), "{}", text.stdout);
     let purchases = &run(acme.path(), &["backtest", "-o", "json"]).json()["accounts"][0]["funds"][0]["purchases"];
     assert!(purchases["reason"].as_str().unwrap().contains("403"), "{purchases}");
     let keys: Vec<&String> = expected.as_object().unwrap().keys().collect();
-    assert_eq!(purchases.as_object().unwrap().keys().collect::<Vec<_>>(), keys, "no key vanishes");
+    assert_eq!(purchases.as_object().unwrap().keys().collect::<Vec<_>>(), keys, "no key is left out");
     assert!(purchases["renewals"].is_null() && purchases["refunded"].is_null(), "{purchases}");
 }
 
@@ -576,14 +576,14 @@ async fn mistakes_are_reported_with_the_right_exit_code() {
     let empty = account("100.00", &[], "USD").await;
     let ran = run(folder_of(&empty.uri()).path(), &["backtest"]);
     assert_eq!(ran.code, Some(1));
-    assert!(ran.stderr.contains("account acme: there is nothing to rehearse"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("account acme: there is nothing to replay"), "{}", ran.stderr);
 
     let other = account("100.00", &lines, "EUR").await;
     let ran = run(folder_of(&other.uri()).path(), &["backtest"]);
     assert_eq!(ran.code, Some(1));
     assert!(ran.stderr.contains("the ledger has amounts in EUR, but the balance is in USD"), "{}", ran.stderr);
 
-    // Everything that an account lists, and not that one; the other account has no divisions at all.
+    // The account lists divisions, but not that one; the other account has no divisions at all.
     let listed = account("100.00", &lines, "USD").await;
     let one = json!({ "containers": [{ "id": 5, "name": "Five", "parent_id": 0, "is_active": true }] });
     let listing = Mock::given(method("GET")).and(path("/container"));
@@ -599,7 +599,7 @@ async fn mistakes_are_reported_with_the_right_exit_code() {
     serve("/finance/balance").respond_with(ResponseTemplate::new(200).set_body_json(body)).mount(&poor).await;
     let refusal = json!({ "errors": [{ "code": "access_denied|missing_permission", "message": "No." }] });
     let refused = ResponseTemplate::new(403).set_body_json(&refusal);
-    // Only the orders: rules that take them are left out, the others are rehearsed.
+    // Only the orders cannot be read: rules that need them are skipped, the others are replayed.
     let half = account("100.00", &lines, "USD").await;
     let orders = Mock::given(method("GET")).and(path("/order/certificate")).respond_with(refused.clone());
     orders.with_priority(1).mount(&half).await;
@@ -625,7 +625,7 @@ async fn mistakes_are_reported_with_the_right_exit_code() {
     assert!(ran.stdout.starts_with("acme\nfailed: the ledger cannot be read"), "{}", ran.stdout);
 }
 
-/// The most memory that a process has had, in KiB.
+/// Returns the peak memory of a process, in KiB.
 fn peak(id: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM"))?;

@@ -1,4 +1,4 @@
-//! The commands of the real binary: what they print, and what they end with.
+//! Tests of the commands of the real binary: their output and exit codes.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use wiremock::ResponseTemplate;
 
 #[tokio::test]
-async fn bad_usage_is_64_but_unknown_to_whoever_checks() {
+async fn bad_usage_exits_64_but_check_exits_unknown() {
     let world = World::new().await;
     for args in [["frobnicate"].as_slice(), &["run", "--frobnicate"], &[], &["completions", "klingon"]] {
         let ran = world.run(args);
@@ -25,7 +25,7 @@ async fn bad_usage_is_64_but_unknown_to_whoever_checks() {
 }
 
 #[tokio::test]
-async fn a_bad_configuration_is_78_but_unknown_to_whoever_checks() {
+async fn a_bad_configuration_exits_78_but_check_exits_unknown() {
     let world = World::new().await;
     world.config("rules:\n  funds: { metric: nonsense, warning: { below: 1 } }\n");
     std::fs::create_dir(world.path("folder")).unwrap();
@@ -162,7 +162,7 @@ async fn a_test_message_says_that_it_is_one() {
 }
 
 #[tokio::test]
-async fn a_test_message_that_fails_is_1_and_is_not_tried_again() {
+async fn a_failed_test_message_exits_1_and_is_not_retried() {
     let world = World::new().await;
     for status in [403, 500] {
         world.slack_answers(ResponseTemplate::new(status));
@@ -175,7 +175,7 @@ async fn a_test_message_that_fails_is_1_and_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn a_notifier_that_nothing_defines_is_bad_usage_and_nothing_is_sent() {
+async fn an_undefined_notifier_is_bad_usage_and_nothing_is_sent() {
     let world = World::new().await;
     let ran = world.run(&["test-notify", "slack", "nobody"]);
     assert_eq!(ran.code, Some(64));
@@ -193,7 +193,7 @@ async fn init_writes_a_file_that_validates_and_never_overwrites() {
     assert_eq!(world.run(&["init", "-c", "fresh.yaml"]).code, Some(0));
     let text = std::fs::read_to_string(world.path("fresh.yaml")).unwrap();
     assert!(text.contains("accounts:") && text.contains("rules:"), "a starter: {text:?}");
-    // Every variable that the starter asks for, in comments too: what is set and not used does no harm.
+    // Every variable in the starter, also in comments: unused variables do no harm.
     let names = text.split("${").skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name);
     let environment: Vec<(&str, &str)> = names
         .map(|name| {
@@ -235,9 +235,9 @@ async fn health_and_status_know_whether_the_service_runs() {
     assert_eq!(file["running"], false);
     for report in [&live, &file] {
         let alert = &report["alerts"][0];
-        let shown = [&alert["rule"], &alert["account"], &alert["level"], &alert["told"][0]];
+        let shown = [&alert["rule"], &alert["account"], &alert["level"], &alert["notified"][0]];
         assert_eq!(shown, ["funds", "acme", "warning", "slack"], "{alert}");
-        assert!(alert["status"].as_str().unwrap().starts_with("firing") && report["owed"] == json!([]), "{report}");
+        assert!(alert["status"].as_str().unwrap().starts_with("firing") && report["pending"] == json!([]), "{report}");
     }
 }
 
@@ -264,7 +264,7 @@ async fn a_log_level_that_does_not_exist_is_bad_usage_rather_than_silence() {
 async fn a_clean_shutdown_logs_no_error_at_any_log_level() {
     let world = World::new().await;
     let text = std::fs::read_to_string(world.path("alerts.yaml")).unwrap();
-    // A wait of over a minute is armed with the cron scheduler, whose end is not to be heard.
+    // Waits of over a minute use the cron scheduler, whose shutdown must not be logged.
     std::fs::write(world.path("alerts.yaml"), text.replace("every 1s", "every 10m")).unwrap();
     for start in [&["run"][..], &["run", "--log-level", "debug"], &["run", "--log-level", "info,lowtide=debug"]] {
         let service = world.start_with(&[start, &["--log-format", "json"]].concat());
@@ -284,11 +284,15 @@ async fn a_notifier_that_refused_permanently_is_failing_with_nothing_pending() {
     wait_until("the refusal", || service.log().contains("notification permanently rejected"));
     wait_until("the status", || world.run(&["status"]).stdout.contains("Failing notifiers (1 row)"));
     let status = world.run(&["status"]).stdout;
-    assert!(status.contains("Nothing is owed.") && !status.contains("Owed (") && status.contains("404"), "{status}");
+    assert!(
+        status.contains("No undelivered notifications.") && !status.contains("Pending notifications ("),
+        "{status}"
+    );
+    assert!(status.contains("404"), "{status}");
 }
 
 #[tokio::test]
-async fn what_is_not_yet_known_keeps_its_thresholds_in_the_plugin_line() {
+async fn an_unknown_forecast_keeps_its_thresholds_in_the_plugin_line() {
     let world = World::new().await;
     world.config("rules:\n  soon: { metric: runway, warning: { below: 14d }, critical: { below: 5d } }\n");
     let empty = json!({ "adjustments": [], "page": { "total": 0, "limit": 500, "offset": 0 } });
@@ -300,7 +304,7 @@ async fn what_is_not_yet_known_keeps_its_thresholds_in_the_plugin_line() {
 }
 
 #[tokio::test]
-async fn what_a_command_that_reads_once_cannot_read_was_never_read_before() {
+async fn one_off_commands_do_not_refer_to_earlier_reads() {
     let world = World::new().await;
     world.config("rules:\n  soon: { metric: runway, warning: { below: 14d } }\n");
     for at in ["/finance/balance-history", "/order/certificate"] {
@@ -313,7 +317,7 @@ async fn what_a_command_that_reads_once_cannot_read_was_never_read_before() {
     }
 }
 
-/// The keys of an object, and of a list's items, which must all have the same.
+/// Returns the keys of an object, or of the items of a list, which must all have the same keys.
 fn keys(value: &Value) -> Vec<String> {
     let object = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     let Some(items) = value.as_array() else { return object(value) };
@@ -390,7 +394,7 @@ async fn validate_and_test_notify_give_scripts_every_key() {
     let offline = world.run(&["validate", "-o", "json"]).json();
     assert_eq!((keys(&offline), &offline["online"]), (words("online problems valid warnings"), &Value::Null));
     let online = world.run(&["validate", "--online", "-o", "json"]).json();
-    assert_eq!(keys(&online["online"]), words("account failures read suggestions"));
+    assert_eq!(keys(&online["online"]), words("account failures good_readings suggestions"));
     let delivered = world.run(&["test-notify", "-o", "json"]).json();
     assert_eq!(delivered, json!([{ "notifier": "slack", "delivered": true, "detail": null }]));
     world.slack_answers(ResponseTemplate::new(403));
@@ -411,7 +415,7 @@ async fn json_of_status_and_silences_has_every_key_without_a_service_too() {
     );
     world.division_funds(1, "1500.00");
     world.answer(2, ResponseTemplate::new(403));
-    let status = "accounts alerts counts owed readings reload rules running silences";
+    let status = "accounts alerts counts pending readings reload rules running silences";
     let empty = world.run(&["status", "-o", "json"]).json();
     assert_eq!((keys(&empty), &empty["reload"]), (words(status), &Value::Null));
     let service = world.start();
@@ -429,7 +433,7 @@ async fn json_of_status_and_silences_has_every_key_without_a_service_too() {
     for reading in live["readings"].as_array().unwrap() {
         assert_eq!((keys(&reading["amounts"]), keys(&reading["metrics"])), (metrics.clone(), metrics.clone()));
     }
-    let alert = "account division division_name last_event level reason rule silenced since status told";
+    let alert = "account division division_name last_event level notified reason rule silenced since status";
     assert_eq!(keys(&live["alerts"]), words(alert));
     assert_eq!(keys(&live["alerts"][0]["silenced"]), words("level reason until"));
     assert_eq!(service.stop(), Some(0));
@@ -473,7 +477,7 @@ async fn a_bad_ca_file_is_a_bad_configuration_for_validate_and_run_alike() {
     assert_eq!(world.run(&["validate"]).code, Some(0));
     let service = world.start();
     service.wait_cycles(1);
-    // A file that turns bad while the service runs changes nothing.
+    // A file that becomes invalid while the service runs changes nothing.
     std::fs::write(world.path("ca.pem"), &broken).unwrap();
     service.hangup();
     wait_until("the refusal", || service.log().contains("certificate 1 (line 1) is broken"));
@@ -495,7 +499,7 @@ async fn a_currency_that_does_not_exist_is_a_bad_configuration() {
 }
 
 #[tokio::test]
-async fn an_override_replaces_what_excludes_it_in_the_file() {
+async fn an_override_replaces_the_keys_that_exclude_it() {
     let world = World::new().await;
     let text = std::fs::read_to_string(world.path("alerts.yaml")).unwrap();
     std::fs::write(world.path("alerts.yaml"), text.replace(&format!("api_key: {KEY}"), "api_key_file: nowhere"))
@@ -512,7 +516,7 @@ async fn an_override_replaces_what_excludes_it_in_the_file() {
     assert!(both.stdout.contains("(LOWTIDE_ACCOUNTS__ACME__API_KEY)"), "both are named: {both:?}");
 }
 
-/// A pipe that nobody reads and that is full, whatever its size.
+/// Returns a full pipe without a reader.
 fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
     let (reader, writer) = std::io::pipe().unwrap();
     let mut filler = writer.try_clone().unwrap();
@@ -521,7 +525,7 @@ fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
 }
 
 #[tokio::test]
-async fn a_log_that_nobody_reads_stops_no_reading_no_message_and_no_end() {
+async fn an_unread_log_delays_no_reading_no_message_and_no_shutdown() {
     let world = World::new().await;
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     world.config(&format!("http: {{ listen: '{port}' }}\n{FUNDS}"));
@@ -543,7 +547,7 @@ async fn a_log_that_nobody_reads_stops_no_reading_no_message_and_no_end() {
 }
 
 #[tokio::test]
-async fn a_mistake_in_the_configuration_ends_a_service_whose_log_nobody_reads() {
+async fn a_configuration_mistake_ends_a_service_with_an_unread_log() {
     let world = World::new().await;
     world.config("rules: {}\n");
     let (reader, writer) = full_pipe();
@@ -565,7 +569,7 @@ async fn the_last_lines_of_a_service_and_of_a_command_are_not_lost() {
 }
 
 #[tokio::test]
-async fn a_command_that_waits_for_somebody_ends_at_a_signal_by_itself() {
+async fn a_command_that_waits_for_a_server_ends_at_a_signal() {
     let world = World::new().await;
     let hanging = || ResponseTemplate::new(200).set_delay(Duration::from_secs(60));
     let text = std::fs::read_to_string(world.path("alerts.yaml")).unwrap();
@@ -594,13 +598,13 @@ async fn a_command_that_waits_for_somebody_ends_at_a_signal_by_itself() {
 }
 
 #[tokio::test]
-async fn a_command_whose_output_nobody_reads_ends_at_a_signal_by_itself() {
+async fn a_command_with_an_unread_output_ends_at_a_signal() {
     let world = World::new().await;
     world.answer(None, ResponseTemplate::new(403));
     let (reader, writer) = full_pipe();
     let command = world.start_command_to(&["check", "--log-level", "trace"], writer);
     command.wait_until_signals_are_caught();
-    std::thread::sleep(Duration::from_secs(1)); // by then it waits for whoever reads
+    std::thread::sleep(Duration::from_secs(1)); // by then the command waits for a reader
     assert_eq!(command.end("-TERM"), Some(143));
     drop(reader);
 }

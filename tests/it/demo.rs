@@ -13,9 +13,9 @@ use lowtide::sandbox::world::SimulatedWorld;
 use rust_decimal::Decimal;
 use serde_json::Value;
 
-/// When every story of the demo begins.
+/// Start of every run of the demo.
 const START: &str = "2026-11-02T08:00:00Z";
-/// How often the demo's service reads.
+/// Period of the demo's service.
 const PERIOD: Duration = Duration::from_secs(2 * 3600);
 
 fn lowtide(args: &[&str], folder: &Path) -> Command {
@@ -25,15 +25,15 @@ fn lowtide(args: &[&str], folder: &Path) -> Command {
     command
 }
 
-/// A demo that was told to its end.
+/// Output of a demo that was played to its end.
 struct DemoOutput {
-    /// What it printed, with its folder as `FOLDER`.
+    /// Standard output, with the demo's folder as `FOLDER`.
     text: String,
-    /// What Slack was sent, in order.
+    /// Requests to Slack, in order.
     slack: Vec<Value>,
-    /// The e-mails, in order.
+    /// Emails in their order.
     mails: Vec<String>,
-    /// Kept until the end of the test.
+    /// Folder of the run, deleted when dropped.
     _folder: tempfile::TempDir,
 }
 
@@ -63,7 +63,7 @@ impl DemoOutput {
         Self { text, slack, mails, _folder: folder }
     }
 
-    /// The figures of a line of the summary, such as `readings`.
+    /// Returns the figures of a line of the summary, such as `readings`.
     fn figures(&self, line: &str) -> Vec<u64> {
         let line =
             self.text.lines().find(|it| it.trim_start().starts_with(line)).unwrap_or_else(|| panic!("{}", self.text));
@@ -78,7 +78,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// All text of a message.
+/// Returns all text of a message.
 fn text(message: &Value) -> String {
     match message {
         Value::String(text) => format!("{text}\n"),
@@ -112,7 +112,7 @@ fn the_default_scenario_shows_every_event_and_matches_its_summary() {
     expect_readme_matches(&output.text);
 }
 
-/// What the README shows of the demo is what it prints: each line, in order; `...` stands for lines that are left out.
+/// Asserts that the README shows lines that the demo prints, in order; `...` stands for omitted lines.
 fn expect_readme_matches(text: &str) {
     let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
     let shown =
@@ -122,7 +122,7 @@ fn expect_readme_matches(text: &str) {
         .next()
         .unwrap()
         .replace("/tmp/lowtide-demo-4711-1", "FOLDER")
-        .replace(" in about 60 seconds.", ", 1000000 times as fast as time.");
+        .replace(" in about 60 seconds.", " at 1000000 times real speed.");
     let mut from = 0;
     for line in shown.lines().filter(|line| !line.is_empty() && *line != "...") {
         let line = format!("{line}\n");
@@ -158,12 +158,14 @@ fn every_shipped_scenario_plays_to_its_end() {
     assert_eq!(events("renewal-wave")[1], 1, "escalated");
     assert_eq!((events("unpaid-invoices")[0], events("unpaid-invoices")[4]), (1, 1));
     assert!(events("divisions")[0] >= 2 && outputs["divisions"].text.contains("Physics department"));
-    assert!(events("flapping")[0] >= 3, "again and again");
-    // Funds were low before the outage and until the deposit on the last day but one: one alert, resolved once.
+    assert!(events("flapping")[0] >= 3, "one alert after another");
+    // Funds were low before the outage and until the deposit on the day before the last: one alert, resolved once.
     let outage = events("outage");
     assert_eq!((outage[0], outage[4]), (1, 1));
-    let [blind, _, seeing] = outputs["outage"].figures("unreadable")[..] else { panic!("{}", outputs["outage"].text) };
-    assert!(blind >= 5 && blind == seeing, "{blind} {seeing}");
+    let [raised, _, resolved] = outputs["outage"].figures("unreadable")[..] else {
+        panic!("{}", outputs["outage"].text)
+    };
+    assert!(raised >= 5 && raised == resolved, "{raised} {resolved}");
     for (name, output) in &outputs {
         assert_eq!(output.figures("messages"), [output.slack.len() as u64, output.mails.len() as u64], "{name}");
     }
@@ -171,20 +173,20 @@ fn every_shipped_scenario_plays_to_its_end() {
 
 #[test]
 fn the_demo_ends_in_about_the_requested_seconds() {
-    // Where everything is answered, and where much is not.
+    // One scenario without and one with requests that get no response.
     let quick = std::thread::spawn(|| {
         let began = std::time::Instant::now();
         let output = DemoOutput::run(&["--scenario", "steady", "--seconds", "6"]);
-        assert!(output.text.contains("Told: 28 days of simulated time."), "{}", output.text);
+        assert!(output.text.contains("Played: 28 days of simulated time."), "{}", output.text);
         let took = began.elapsed().as_secs();
         assert!((5..30).contains(&took), "{took} s");
     });
     let output = DemoOutput::run(&["--scenario", "outage", "--seconds", "10"]);
-    assert!(output.text.contains("Told: 14 days of simulated time."), "{}", output.text);
+    assert!(output.text.contains("Played: 14 days of simulated time."), "{}", output.text);
     quick.join().unwrap();
 }
 
-/// One division, a busy week, and a bit.
+/// Scenario of one division with many orders in eight days.
 const WEEK: &str = "
 length: 8d
 divisions:
@@ -201,7 +203,7 @@ divisions:
       - { on: 1d, amount: 900, paid_after: 3d }
 ";
 
-/// What the thresholds make of the ledger, told by nothing but the formula: time, event and funds.
+/// Computes the expected events from the simulated funds alone: time, event and funds.
 fn crossings(scenario: &Scenario, seed: u64) -> Vec<(String, &'static str, Decimal)> {
     let start: Time = START.parse().unwrap();
     let mut world = SimulatedWorld::new(scenario, start, seed);
@@ -234,10 +236,10 @@ fn in_a_simulated_week_every_crossing_is_notified_exactly_once() {
         std::fs::write(folder.path().join("week.yaml"), WEEK).unwrap();
         let scenario = scenario::parse("week.yaml", WEEK).unwrap();
         let expected = crossings(&scenario, seed.parse().unwrap());
-        assert!(expected.len() >= 6, "a dull week: {expected:?}");
+        assert!(expected.len() >= 6, "too few crossings: {expected:?}");
         let output = DemoOutput::run_in(folder, &["--speed", "1000000x", "--scenario", "week.yaml", "--seed", seed]);
         let headline = |message: &Value| message["text"].as_str().unwrap().replace("<!here> ", "");
-        // Reminders are no crossings.
+        // Reminders are not crossings.
         let messages: Vec<&Value> = output.slack.iter().filter(|it| !headline(it).starts_with("Still ")).collect();
         assert_eq!(messages.len(), expected.len(), "{messages:#?}\n{expected:#?}");
         for (message, (at, event, funds)) in messages.into_iter().zip(&expected) {
@@ -261,11 +263,11 @@ fn ctrl_c_ends_the_demo_with_its_summary() {
     let folder = tempfile::tempdir().unwrap();
     let mut child = lowtide(&["demo"], folder.path()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert!(lines.by_ref().map_while(Result::ok).any(|line| line.contains("ok")), "the first line of the story");
+    assert!(lines.by_ref().map_while(Result::ok).any(|line| line.contains("ok")), "the first live line");
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     let rest: Vec<String> = lines.map_while(Result::ok).collect();
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    assert!(rest.iter().any(|line| line.starts_with("Told:")), "{rest:?}");
+    assert!(rest.iter().any(|line| line.starts_with("Played:")), "{rest:?}");
 }
 
 #[test]
@@ -298,13 +300,13 @@ fn a_wrong_scenario_seed_or_speed_is_refused_with_the_right_exit_code() {
     }
     assert_eq!(run(&["sandbox", "--listen", "0.0.0.0:8099"]).0, 64);
     assert_eq!(run(&["demo", "--seconds", "0"]).0, 64);
-    assert!(!files(folder.path()).iter().any(|path| path.is_dir()), "nothing is left behind");
+    assert!(!files(folder.path()).iter().any(|path| path.is_dir()), "a refused demo creates no folder");
 }
 
 /// A running `lowtide sandbox`; killed when it is dropped.
 struct RunningSandbox {
     child: Child,
-    /// What it printed when it began.
+    /// Standard output up to the address.
     introduction: String,
 }
 

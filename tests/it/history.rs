@@ -602,7 +602,7 @@ async fn ledger_and_orders_of_every_scenario_match_its_world() {
 #[tokio::test]
 async fn a_key_without_access_to_the_ledger_still_reads_the_balance() {
     let text =
-        "divisions:\n  Main: { id: 5, balance: 100 }\nfaults:\n  - { from: 0s, for: 1d, kind: books_forbidden }\n";
+        "divisions:\n  Main: { id: 5, balance: 100 }\nfaults:\n  - { from: 0s, for: 1d, kind: history_forbidden }\n";
     let (_sandbox, client) = sandbox("poor", text).await;
     assert!(client.balance(Some(5)).await.is_ok());
     let (history_cache, _stop) = start_refresher(client, None);

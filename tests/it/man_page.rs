@@ -1,4 +1,4 @@
-//! The man page: made from the arguments themselves, so that none is missing on it. The page in docs is what is made here.
+//! The man page, generated from the arguments of the command line. A test keeps the page in docs up to date.
 
 use std::path::Path;
 
@@ -9,18 +9,15 @@ use lowtide::cli::Cli;
 
 const RENEW: &str = "LOWTIDE_WRITE_MAN=1 cargo test --test it man_page";
 
-const DESCRIPTION: &str = "Reads the balances of CertCentral accounts by a schedule, judges them by the rules of one \
-    YAML file, and tells people in Slack, by e-mail and elsewhere, once, until the funds are well again. lowtide run is \
-    the service; the other commands look at it, change it or try it out. Options that every command takes are below.";
-/// What is no argument, and still belongs on the page.
+const DESCRIPTION: &str = "Reads the balances of CertCentral accounts on a schedule, compares them with the thresholds in one \
+    YAML file, and alerts people in Slack, by email and elsewhere. lowtide run is the service; the other commands query it, \
+    change it or try it out. The options of every command are listed at the end.";
+/// Files on the page.
 const FILES: [(&str, &str); 4] = [
-    (
-        "alerts.yaml",
-        "The configuration, in the current folder; else /etc/lowtide/alerts.yaml. lowtide init writes one.",
-    ),
+    ("alerts.yaml", "The configuration, in the current folder or in /etc/lowtide. lowtide init writes one."),
     (
         "lowtide-state.json",
-        "What is remembered: beside the configuration, or in $STATE_DIRECTORY, unless state says otherwise.",
+        "The state: beside the configuration or in $STATE_DIRECTORY, unless the key state names another file.",
     ),
     ("lowtide-state.json.lock", "Locked while a process owns the state."),
     ("lowtide-state.json.sock", "The socket on which status, health and silence reach the running service."),
@@ -28,19 +25,19 @@ const FILES: [(&str, &str); 4] = [
 const ENVIRONMENT: [(&str, &str); 4] = [
     (
         "LOWTIDE_*",
-        "Overrides a key of the configuration, and replaces what excludes it there; two underscores stand between levels: \
+        "Overrides a key of the configuration, and replaces keys that exclude it. Two underscores separate levels: \
         LOWTIDE_UNREADABLE__AFTER.",
     ),
-    ("RUST_LOG", "The log level, where neither --log-level nor LOWTIDE_LOG_LEVEL gives one."),
-    ("NO_COLOR", "No colours, if it is set and not empty."),
+    ("RUST_LOG", "The log level, if neither --log-level nor LOWTIDE_LOG_LEVEL is set."),
+    ("NO_COLOR", "Turns colours off if it is not empty."),
     (
         "HTTPS_PROXY, NO_PROXY",
-        "The proxy for requests to anything but loopback, and the hosts that are asked without it: example.com, \
-         *.example.com, example.com:8443, 10.0.0.0/8 or *, with commas between them.",
+        "The proxy for requests to any address but loopback, and the hosts that are reached without it: example.com, \
+         *.example.com, example.com:8443, 10.0.0.0/8 or *, separated by commas.",
     ),
 ];
 
-/// One page: the program first, then each command in a section of its own.
+/// Renders the page: the program, then one section per command.
 fn page() -> String {
     let program = Cli::command().disable_help_subcommand(true);
     let exit = program.get_after_help().unwrap().to_string();
@@ -73,7 +70,7 @@ fn page() -> String {
     close_together(&String::from_utf8(out).unwrap())
 }
 
-/// The values of an option without blank lines between them.
+/// Removes the blank lines between the values of an option.
 fn close_together(page: &str) -> String {
     let mut parts = page.split(".RS 14\n");
     let first = parts.next().unwrap_or_default().to_owned();
@@ -96,12 +93,12 @@ fn list(title: &str, terms: &[(&str, &str)]) -> Roff {
     roff
 }
 
-/// A command's section: how it is called, what it does, its options; then the commands below it.
+/// Renders the sections of a command and its subcommands: usage, description and options.
 fn commands(out: &mut Vec<u8>, parent: &str, command: &Command) {
     let name = format!("{parent} {}", command.get_name());
     if command.has_subcommands() {
         for below in command.get_subcommands() {
-            // What is said of all of them stands above the first.
+            // The common description is above the first subcommand.
             let first = command.get_subcommands().next().is_some_and(|first| first.get_name() == below.get_name());
             let about = command.get_long_about().or_else(|| command.get_about()).filter(|_| first);
             if let Some(about) = about {
@@ -133,14 +130,14 @@ fn heading(out: &mut Vec<u8>, title: &str, about: &str) {
 }
 
 #[test]
-fn the_page_in_docs_is_made_from_the_arguments() {
+fn the_page_in_docs_matches_the_arguments() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/lowtide.1");
     let page = page();
     if std::env::var_os("LOWTIDE_WRITE_MAN").is_some() {
         std::fs::write(&path, &page).unwrap();
     }
     let saved = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(page == saved, "docs/lowtide.1 is not what the arguments say; make it anew: {RENEW}");
+    assert!(page == saved, "docs/lowtide.1 does not match the arguments; regenerate it with {RENEW}");
 }
 
 #[test]

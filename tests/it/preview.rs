@@ -56,7 +56,7 @@ async fn a_real_reading_is_used_and_a_sample_says_that_it_is_one() {
     assert!(text(&critical, "mail", "subject").starts_with("[critical]"), "the level of the figures: {critical:#}");
     world.funds("90000");
     let high = world.run(&["preview"]);
-    assert!(high.stdout.starts_with("note: these are the present figures, at which the rule is ok"), "{high:?}");
+    assert!(high.stdout.starts_with("note: present figures, at which the rule is ok"), "{high:?}");
     let fits = world.run(&["preview", "--event", "resolved", "-o", "json"]).json();
     assert_eq!(fits["notes"].as_array().unwrap().len(), 0, "{fits:#}");
 
@@ -107,7 +107,7 @@ async fn every_event_has_a_preview_on_every_notifier_and_sends_nothing() {
 }
 
 #[tokio::test]
-async fn many_alerts_and_silences_can_be_looked_at_too() {
+async fn many_alerts_and_silences_can_be_previewed() {
     let world = world().await;
     let many = world.run(&["preview", "--event", "several", "-o", "json"]).json();
     assert_eq!(text(&many, "slack", "text"), "acme: 13 alerts: 5 critical, 4 warnings, 4 resolved");
@@ -126,7 +126,7 @@ async fn many_alerts_and_silences_can_be_looked_at_too() {
 }
 
 #[tokio::test]
-async fn a_test_is_marked_as_one_in_every_part_that_is_seen_first() {
+async fn a_test_message_is_marked_in_every_part_that_is_seen_first() {
     let world = world().await;
     let shown = world.run(&["preview", "--event", "test", "-o", "json"]).json();
     assert!(text(&shown, "slack", "text").starts_with("TEST: This is a test from lowtide"));
@@ -158,7 +158,7 @@ async fn the_html_goes_into_a_file_and_a_division_is_shown_by_its_name() {
 }
 
 #[tokio::test]
-async fn what_nothing_defines_is_bad_usage_with_a_suggestion() {
+async fn undefined_names_are_bad_usage_with_a_suggestion() {
     let world = world().await;
     for (args, said) in [
         (["--rule", "finds"].as_slice(), "no rule is called `finds`; did you mean `funds`?"),

@@ -37,7 +37,7 @@ async fn a_silence_survives_a_crash_and_ends_when_the_alert_gets_worse() {
     service.kill();
     assert_eq!(added.code, Some(0), "{added:?}");
     assert!(added.stdout.starts_with("Silence 1 (in the running service): acme, every rule, warnings only, until "));
-    assert!(added.stdout.contains("Hushed: funds/acme, which fires at warning."), "{added:?}");
+    assert!(added.stdout.contains("Silenced: funds/acme, which fires at warning."), "{added:?}");
     assert!(world.state().contains("PO 4711 raised"));
 
     let service = world.start();

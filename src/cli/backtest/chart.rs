@@ -1,6 +1,8 @@
-//! The picture of a rehearsal: available funds over the days with thresholds and events, and below, rule by rule, when it fired.
+//! The chart of a backtest: available funds over time with thresholds and events, and below it one strip per rule that shows
+//! when the rule fired.
 //!
-//! Coordinates are whole tenths of a unit of the drawing, computed exactly from amounts and times. Colours come from the page.
+//! Coordinates are integers in tenths of an SVG unit, computed exactly from amounts and times. Colours come from the page's
+//! style sheet.
 
 use std::fmt::Write as _;
 
@@ -17,21 +19,23 @@ use crate::domain::alert::TransitionKind;
 use crate::domain::money::figure;
 use crate::domain::rule::Severity;
 
+/// Width of the drawing, in SVG units.
 const WIDTH: i64 = 960;
-/// Where the plot is.
+// Edges of the plot.
 const LEFT: i64 = 84;
 const RIGHT: i64 = 948;
 const TOP: i64 = 14;
 const BOTTOM: i64 = 264;
-/// The strips below it: the first one, and the distance between two.
+/// Top of the first strip below the plot.
 const FIRST_STRIP: i64 = 306;
+/// Distance between the tops of two strips.
 const STRIP_HEIGHT: i64 = 34;
-/// Lines of the grid across.
+/// Highest number of horizontal grid lines.
 const GRID_LINES: i64 = 5;
-/// More dates than this do not fit along the axis.
+/// Highest number of dates that fit along the axis.
 const MAX_DATES: i64 = 8;
 
-/// What maps times and amounts to places.
+/// Mapping from times and amounts to coordinates.
 struct PlotScale {
     from: Time,
     to: Time,
@@ -39,7 +43,7 @@ struct PlotScale {
     high: Decimal,
 }
 
-/// The whole drawing.
+/// Draws the chart as an SVG image.
 pub(super) fn svg(fund: &BacktestFundReport, from: Time, to: Time, zone: Tz) -> String {
     let has_path = !fund.path.is_empty();
     let scale = PlotScale::new(fund, from, to);
@@ -60,13 +64,13 @@ pub(super) fn svg(fund: &BacktestFundReport, from: Time, to: Time, zone: Tz) -> 
     } else {
         dates(&mut drawing, &scale, 18, zone);
     }
-    for (place, rule) in (0..).zip(rules) {
-        strip(&mut drawing, &scale, rule, first + STRIP_HEIGHT * place, zone);
+    for (index, rule) in (0..).zip(rules) {
+        strip(&mut drawing, &scale, rule, first + STRIP_HEIGHT * index, zone);
     }
     drawing + "</svg>"
 }
 
-/// The drawing in words, for whoever does not see it.
+/// Describes the chart in words, for screen readers.
 fn description(fund: &BacktestFundReport, from: Time, to: Time, zone: Tz) -> String {
     let alerts: usize = fund.rules.iter().map(|rule| rule.alerts.len()).sum();
     let lowest = fund.path.iter().map(|(_, funds)| *funds).min();
@@ -84,14 +88,14 @@ impl PlotScale {
         Self { from, to, low, high: high + room }
     }
 
-    /// Tenths across.
+    /// Returns the horizontal coordinate of a time, in tenths.
     fn x(&self, at: Time) -> i64 {
         let whole = (self.to - self.from).num_seconds().max(1);
         let passed = (at - self.from).num_seconds().clamp(0, whole);
         LEFT * 10 + passed * (RIGHT - LEFT) * 10 / whole
     }
 
-    /// Tenths down.
+    /// Returns the vertical coordinate of an amount, in tenths.
     fn y(&self, funds: Decimal) -> i64 {
         let height = Decimal::from((BOTTOM - TOP) * 10);
         let down = ((self.high - funds) / (self.high - self.low) * height).round();
@@ -99,12 +103,12 @@ impl PlotScale {
     }
 }
 
-/// A coordinate as SVG has it.
+/// Formats a coordinate for SVG.
 fn at(tenths: i64) -> String {
     format!("{}.{}", tenths / 10, (tenths % 10).abs())
 }
 
-/// 1, 2 or 5 times a power of ten: so much between two lines of the grid.
+/// Returns the distance between two grid lines: 1, 2 or 5 times a power of ten.
 fn grid_step(range: Decimal) -> Decimal {
     let mut unit = Decimal::ONE;
     loop {
@@ -134,7 +138,7 @@ fn grid(out: &mut String, scale: &PlotScale, fund: &BacktestFundReport) {
     }
 }
 
-/// Days along the axis, each at its midnight.
+/// Labels days along the axis, each at its midnight.
 fn dates(out: &mut String, scale: &PlotScale, y: i64, zone: Tz) {
     let days = (scale.to - scale.from).num_days().max(1);
     let every = (days + MAX_DATES - 1) / MAX_DATES;
@@ -156,12 +160,12 @@ fn dates(out: &mut String, scale: &PlotScale, y: i64, zone: Tz) {
 }
 
 fn depleted_periods(out: &mut String, scale: &PlotScale, fund: &BacktestFundReport) {
-    for it in &fund.ran_out {
-        let (from, until) = (scale.x(it.from), scale.x(it.until.unwrap_or(scale.to)));
+    for period in &fund.ran_out {
+        let (from, until) = (scale.x(period.from), scale.x(period.until.unwrap_or(scale.to)));
         let (width, height) = ((until - from).max(10), BOTTOM - TOP);
         let _ = writeln!(
             out,
-            "<rect class=\"dry\" x=\"{}\" y=\"{TOP}\" width=\"{}\" height=\"{height}\"><title>funds ran out</title></rect>",
+            "<rect class=\"depleted\" x=\"{}\" y=\"{TOP}\" width=\"{}\" height=\"{height}\"><title>funds ran out</title></rect>",
             at(from),
             at(width)
         );
@@ -172,14 +176,14 @@ fn thresholds(out: &mut String, scale: &PlotScale, fund: &BacktestFundReport) {
     for (level, below) in fund.rules.iter().flat_map(|rule| &rule.lines) {
         let (class, y) = (text::level_class(*level), scale.y(*below));
         let _ = write!(out, "<line class=\"{class}\" x1=\"{LEFT}\" x2=\"{RIGHT}\" y1=\"{0}\" y2=\"{0}\"/>", at(y));
-        // The two may be close: one is written above its line, the other below.
+        // The two lines may be close, so one label is above its line and the other below.
         let beside = if *level == Severity::Critical { y + 140 } else { y - 50 };
         let (beside, label) = (at(beside), escaped(&format!("{class} {}", figure(*below, 0))));
         let _ = writeln!(out, "<text class=\"{class}\" x=\"{}\" y=\"{beside}\">{label}</text>", LEFT + 6);
     }
 }
 
-/// Funds as steps. Of what falls on the same place across, the highest, the lowest and the last are drawn.
+/// Draws funds as steps. Of several amounts at the same horizontal coordinate, the highest, the lowest and the last are drawn.
 fn line(scale: &PlotScale, fund: &BacktestFundReport) -> String {
     let mut path = String::new();
     let mut points = fund.path.iter().map(|(when, funds)| (scale.x(*when), scale.y(*funds))).peekable();
@@ -197,11 +201,11 @@ fn line(scale: &PlotScale, fund: &BacktestFundReport) -> String {
     format!("<path class=\"funds\" d=\"{path}H{}\"/>\n", at(RIGHT * 10))
 }
 
-/// A dot for each event on funds but reminders.
+/// Draws a dot for each event of a rule on funds, except reminders.
 fn markers(out: &mut String, scale: &PlotScale, fund: &BacktestFundReport, zone: Tz) {
     let on_funds = fund.rules.iter().filter(|rule| !rule.lines.is_empty());
     for (rule, event) in on_funds
-        .flat_map(|rule| rule.alerts.iter().flat_map(move |alert| alert.events.iter().map(move |it| (rule, it))))
+        .flat_map(|rule| rule.alerts.iter().flat_map(move |alert| alert.events.iter().map(move |event| (rule, event))))
     {
         let Some(funds) = event.amount.map(|sum| sum.amount).filter(|_| !event.is(TransitionKind::Reminder)) else {
             continue;
@@ -219,18 +223,18 @@ fn markers(out: &mut String, scale: &PlotScale, fund: &BacktestFundReport, zone:
     }
 }
 
-/// One rule: when it fired, at which level.
+/// Draws the strip of one rule, which shows when it fired and at which level.
 fn strip(out: &mut String, scale: &PlotScale, rule: &BacktestRuleReport, top: i64, zone: Tz) {
     let (width, bar) = (RIGHT - LEFT, top + 16);
     let _ = writeln!(out, "<text x=\"{LEFT}\" y=\"{}\">{}</text>", top + 11, escaped(&rule_name(rule)));
     let _ = writeln!(out, "<rect class=\"idle\" x=\"{LEFT}\" y=\"{bar}\" width=\"{width}\" height=\"8\" rx=\"2\"/>");
-    for (alert, place) in rule.alerts.iter().flat_map(|alert| (0..alert.events.len()).map(move |place| (alert, place)))
+    for (alert, index) in rule.alerts.iter().flat_map(|alert| (0..alert.events.len()).map(move |index| (alert, index)))
     {
-        let event = &alert.events[place];
+        let event = &alert.events[index];
         if event.is(TransitionKind::Resolved) || event.is(TransitionKind::Reminder) {
             continue;
         }
-        let next = alert.events[place + 1..].iter().find(|next| !next.is(TransitionKind::Reminder));
+        let next = alert.events[index + 1..].iter().find(|next| !next.is(TransitionKind::Reminder));
         let until = next.map_or(scale.to, |next| next.at);
         let (x, width) = (scale.x(event.at), (scale.x(until) - scale.x(event.at)).max(10));
         let (class, title) = (text::level_class(event.level), title(alert, event, next, zone));
@@ -244,7 +248,7 @@ fn strip(out: &mut String, scale: &PlotScale, rule: &BacktestRuleReport, top: i6
     }
 }
 
-/// The part of an alert from one event to the next, and the whole of it.
+/// Describes the part of an alert from one event to the next, and the whole alert.
 fn title(
     alert: &BacktestAlertReport,
     event: &BacktestEventReport,

@@ -1,56 +1,44 @@
-//! One line on a terminal that tells what goes on, written over and over; nothing where standard error is no terminal.
+//! Progress of a backtest: one line on standard error, drawn only on a terminal.
 
-use std::io::IsTerminal as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono_tz::Tz;
+use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::count;
-use crate::cli::output::write_stderr;
 use crate::domain::Time;
 use crate::util::text::clean;
 
-/// The pause between two looks of the line.
-const REDRAW_INTERVAL: Duration = Duration::from_millis(100);
-/// To the start of the line, and everything on it away.
-const CLEAR_LINE: &str = "\r\u{1b}[2K";
+/// Pause between two frames of the spinner.
+const TICK_INTERVAL: Duration = Duration::from_millis(100);
 
+/// The progress line of one account; it disappears when dropped.
 pub(super) struct ProgressLine {
+    bar: ProgressBar,
     account: String,
     timezone: Tz,
-    terminal: bool,
-    shown_at: Option<Instant>,
 }
 
 impl ProgressLine {
     pub(super) fn new(account: &str, timezone: Tz) -> Self {
-        Self { account: clean(account), timezone, terminal: std::io::stderr().is_terminal(), shown_at: None }
+        let bar = ProgressBar::new_spinner().with_style(ProgressStyle::default_spinner());
+        bar.enable_steady_tick(TICK_INTERVAL);
+        Self { bar, account: clean(account), timezone }
     }
 
-    pub(super) fn show(&mut self, what: &str) {
-        if self.terminal {
-            write_stderr(&format!("{CLEAR_LINE}{}: {what} …", self.account));
-            self.shown_at = Some(Instant::now());
-        }
+    /// Shows the current step.
+    pub(super) fn show(&self, step: &str) {
+        self.bar.set_message(format!("{}: {step} …", self.account));
     }
 
-    /// How much of the books was read.
-    pub(super) fn show_read(&mut self, ledgers: usize, lines: usize) {
+    /// Shows how many ledgers and lines have been read.
+    pub(super) fn show_read(&self, ledgers: usize, lines: usize) {
         let (ledgers, lines) = (count(ledgers, "ledger"), count(lines, "line"));
-        self.show(&format!("reading the books: {ledgers} so far, of {lines}"));
+        self.show(&format!("reading ledgers: {ledgers} so far, with {lines}"));
     }
 
-    /// How far the replay has come.
-    pub(super) fn show_replay(&mut self, at: Time) {
-        if self.shown_at.is_none_or(|said| said.elapsed() >= REDRAW_INTERVAL) {
-            let day = at.with_timezone(&self.timezone).format("%-d %B %Y").to_string();
-            self.show(&format!("replaying {day}"));
-        }
-    }
-
-    pub(super) fn clear(&mut self) {
-        if self.terminal && self.shown_at.take().is_some() {
-            write_stderr(CLEAR_LINE);
-        }
+    /// Shows the day that the replay has reached.
+    pub(super) fn show_replay(&self, at: Time) {
+        self.show(&format!("replaying {}", at.with_timezone(&self.timezone).format("%-d %B %Y")));
     }
 }

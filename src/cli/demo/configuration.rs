@@ -1,17 +1,17 @@
-//! The configuration of the demo, as a file that the service loads and people read. It fits every shipped scenario.
+//! The configuration of the demo, a file that the service loads and people read. It fits every shipped scenario.
 
 use std::net::SocketAddr;
 
 use crate::sandbox::scenario::Scenario;
 use crate::sandbox::server::{API_KEY, PATH};
 
-/// The text of alerts.yaml.
+/// Formats the text of alerts.yaml.
 pub(super) fn text(scenario: &Scenario, certcentral: SocketAddr, webhook_url: &str, smtp: SocketAddr) -> String {
     let divisions = if scenario.divisions.len() > 1 { "\n    divisions: all" } else { "" };
     let (smtp_host, smtp_port) = (smtp.ip(), smtp.port());
     format!(
-        r#"# What the demo's service runs on. It is a configuration like yours would be; only the addresses are on loopback.
-# While the demo runs, ask its service from another terminal:  lowtide status -c THIS-FILE
+        r#"# The configuration of the demo's service. It looks like yours would; only the addresses are on loopback.
+# While the demo runs, query its service from another terminal:  lowtide status -c THIS-FILE
 
 schedule: every 2h
 
@@ -19,7 +19,7 @@ accounts:
   acme:
     api_key: {API_KEY}                  # a real one would come from ${{DIGICERT_API_KEY}}
     base_url: http://{certcentral}{PATH}
-    timeout: 1s                               # the demo's own service waits shorter where many answers stay away
+    timeout: 1s                               # shorter if the scenario has many requests without a response
     rate_limit: off                           # simulated days pass in seconds{divisions}
 
 notifiers:
@@ -45,7 +45,7 @@ rules:
   unpaid-invoices:
     metric: unpaid_invoices
     warning: {{ above: 1000, clear_at: 0, remind_every: 3d, notify: [finance-mail] }}
-    description: Somebody has to pay the invoice, or it is taken from the balance.
+    description: Pay the invoice, or it will be taken from the balance.
 
 unreadable: {{ after: 3h, level: warning, notify: [finance-slack] }}
 "#
@@ -60,7 +60,7 @@ mod tests {
     use crate::sandbox::scenario::SHIPPED;
 
     #[test]
-    fn it_is_valid_without_a_warning_for_every_scenario() {
+    fn the_configuration_is_valid_without_a_warning_for_every_scenario() {
         let folder = tempfile::tempdir().unwrap();
         for (name, yaml) in SHIPPED {
             let address = "127.0.0.1:8099".parse().unwrap();

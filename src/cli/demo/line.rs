@@ -1,13 +1,13 @@
-//! What the demo says about one division: a line with its funds and level, and what happens to its money.
-//!
-//! Pure: it is given a reading, and returns text.
+//! Lines of the demo about one division: its funds and level, and the events of its account. Pure.
 
 use std::time::Duration;
 
+use anstyle::Style;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 
 use crate::cli::count;
+use crate::cli::output::style::{GREEN, MAGENTA, RED, YELLOW, paint};
 use crate::domain::money::{Money, parse_amount};
 use crate::domain::rule::{Severity, UNREADABLE};
 use crate::domain::{Name, Time};
@@ -18,16 +18,16 @@ use crate::sandbox::world::{SimulatedEntry, SimulatedWorld};
 use crate::status::control::AlertSummary;
 use crate::util::text::clean;
 
-/// The longest bar, and the longest name beside it.
+/// Highest width of a bar, and of the name beside it, in columns.
 const MAX_BAR_WIDTH: usize = 20;
-/// What a line has beside its name and its bar: time, funds, level and the gaps between.
+/// Width of the other parts of a line: time, funds, level and the gaps between them.
 const FIXED_WIDTH: usize = 16 + 2 + 2 + 14 + 2 + 2 + 10;
 
-/// How a division stands.
+/// Level of a division, and the rules that fire.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DemoStatus {
     pub(super) level: DemoLevel,
-    /// The rules that fire, but for the one about available funds, which the line shows anyway.
+    /// Firing rules, except the one on available funds, which the line shows anyway.
     pub(super) rules: Vec<Name>,
 }
 
@@ -49,27 +49,27 @@ impl DemoLevel {
         }
     }
 
-    fn colour(self) -> &'static str {
+    fn style(self) -> Style {
         match self {
-            DemoLevel::Ok => "32",
-            DemoLevel::Warning => "33",
-            DemoLevel::Critical => "31",
-            DemoLevel::Unreadable => "35",
+            DemoLevel::Ok => GREEN,
+            DemoLevel::Warning => YELLOW,
+            DemoLevel::Critical => RED,
+            DemoLevel::Unreadable => MAGENTA,
         }
     }
 }
 
-/// A line of the ledger in words.
+/// Describes a ledger entry.
 pub(super) fn describe_entry(world: &SimulatedWorld, entry: &SimulatedEntry) -> String {
     let what = match entry.kind {
-        "Expired Deposit" => "the unused rest of a deposit expires",
+        "Expired Deposit" => "the unspent part of a deposit expires",
         "Invoice Payment" => "an overdue invoice is taken from the balance",
         _ => "a deposit arrives",
     };
     describe_change(world, entry.division, what, entry.change)
 }
 
-/// More or less is owed for invoices than before; `None`: as much.
+/// Describes a change of the unpaid invoices, or returns `None` if there is none.
 pub(super) fn describe_invoices(world: &SimulatedWorld, division: u64, change: Decimal) -> Option<String> {
     let what = if change > Decimal::ZERO { "an invoice arrives" } else { "an invoice is settled" };
     (!change.is_zero()).then(|| describe_change(world, division, what, change))
@@ -78,14 +78,14 @@ pub(super) fn describe_invoices(world: &SimulatedWorld, division: u64, change: D
 fn describe_change(world: &SimulatedWorld, division: u64, what: &str, amount: Decimal) -> String {
     let currency = world.sheet(division).map(|sheet| sheet.currency);
     let amount = currency.map_or_else(String::new, |currency| Money::new(amount.abs(), currency).to_string());
-    // An account that is not divided has one purse, which needs no name.
+    // With a single division, its name is left out.
     match world.divisions().find(|(id, _)| *id == division).filter(|_| world.divisions().len() > 1) {
         Some((_, name)) => format!("{}: {what}: {amount}", clean(name)),
         None => format!("{what}: {amount}"),
     }
 }
 
-/// How bad it is: what the alerts of this division say, or that it cannot be read just now.
+/// Returns the worst level of the division's alerts, or that it cannot be read.
 pub(super) fn demo_status(reading: &LastReading, alerts: &[AlertSummary]) -> DemoStatus {
     if reading.metrics.values().all(|text| text.starts_with(UNREADABLE)) {
         return DemoStatus { level: DemoLevel::Unreadable, rules: Vec::new() };
@@ -104,13 +104,13 @@ pub(super) fn demo_status(reading: &LastReading, alerts: &[AlertSummary]) -> Dem
     DemoStatus { level: worst, rules: rules.collect() }
 }
 
-/// The amount of `USD 1,431.00`.
+/// Parses the amount in `USD 1,431.00`.
 pub(super) fn amount(shown: &str) -> Option<Decimal> {
     let (_, figure) = shown.split_once(' ')?;
     parse_amount(&figure.replace(',', "").replace('\u{2212}', "-")).ok()
 }
 
-/// One division on one line of the terminal; `share` of the bar is full, and without one there is nothing to measure.
+/// Formats the line of one division. `share` is the filled part of the bar, `None` if funds are unlimited.
 pub(super) fn draw_line(
     now: Time,
     reading: &LastReading,
@@ -133,14 +133,14 @@ pub(super) fn draw_line(
     };
     let funds = if level == DemoLevel::Unreadable { "not readable" } else { funds };
     let taken = 16 + 2 + longest + 2 + 14 + 2 + bar.chars().count() + 2 + level.label().len() + 1;
-    // Which rules, as far as there is room.
+    // The names of the rules, as far as they fit.
     let rules: Vec<&str> = status.rules.iter().map(AsRef::as_ref).collect();
     let rules = match style.width.saturating_sub(taken + 1) {
         room if room > 3 && !rules.is_empty() => format!(" {}", cut(&clean(&rules.join(", ")), room)),
         _ => String::new(),
     };
     let end = format!("{bar}  {}{rules}", level.label());
-    let end = if style.colour { format!("\u{1b}[{}m{end}\u{1b}[0m", level.colour()) } else { end };
+    let end = paint(&end, level.style(), style.colour);
     format!("{}  {name:<longest$}  {funds:>14}  {end}", stamp(now))
 }
 
@@ -148,7 +148,7 @@ pub(super) fn stamp(now: Time) -> String {
     now.format("%a %d %b %H:%M").to_string()
 }
 
-/// `16 days`, `2 days and 14 hours`, `20 hours`.
+/// Formats a duration such as `16 days`, `2 days and 14 hours` or `20 hours`.
 pub(super) fn duration_text(time: Duration) -> String {
     let hours = usize::try_from(time.as_secs() / 3600).unwrap_or_default();
     match (count(hours / 24, "day"), count(hours % 24, "hour")) {

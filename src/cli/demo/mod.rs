@@ -1,7 +1,8 @@
-//! `lowtide demo`: the real service against the sandbox, with sinks for Slack and mail, all on loopback; told as a story.
+//! `lowtide demo`: runs the real service against the sandbox, with sinks for Slack and email, all on loopback.
 //!
-//! The service is what `lowtide run` starts: it reads a configuration file, over real HTTP and SMTP. Only its clock is
-//! simulated: it stands still while anybody works and then moves on to the next appointment, at the pace of the demo.
+//! The service is the one that `lowtide run` starts: it loads a configuration file and uses real HTTP and SMTP. Only its clock is
+//! simulated. It stands still while any task works, and then moves on to the next time that a task waits for, at the speed of
+//! the demo.
 
 mod configuration;
 mod line;
@@ -39,11 +40,11 @@ use crate::status::control;
 use crate::status::control::{ControlRequest, ServiceCounters, ServiceStatus};
 use crate::util::clock::Clock;
 
-/// Every story begins on this Monday, so that the same seed tells the same one.
+/// Simulated start of every run, a Monday, so that the same seed gives the same run.
 const DEMO_START: &str = "2026-11-02T08:00:00Z";
-/// No limit.
+/// Time limit of a run without one.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
-/// How long nothing may stir, or the service may take to stop, in real time.
+/// Longest time without any activity, and longest time for the service to stop, in real time.
 const STALL_TIMEOUT: Duration = Duration::from_secs(15);
 
 pub(super) async fn run(
@@ -85,7 +86,7 @@ async fn play_demo(
     tokio::pin!(stop);
     let played = demo.play(&timing, &mut screen, stop.as_mut()).await;
     let closed = demo.stop(&mut screen).await;
-    // Why the service ended says more than that it did.
+    // The reason why the service ended says more than the fact that it did.
     closed?;
     played?;
     let summary = DemoSummary {
@@ -99,7 +100,7 @@ async fn play_demo(
     Ok(())
 }
 
-/// Everything that plays: the simulated world, the sinks, and the real service in between.
+/// A running demo: the simulated account, the sinks, and the real service.
 struct DemoRun {
     scenario: Scenario,
     folder: PathBuf,
@@ -114,11 +115,11 @@ struct DemoRun {
     messages: usize,
     mails: usize,
     counts: ServiceCounters,
-    /// How much of the ledger has been told.
+    /// Number of ledger entries that were shown.
     entries: usize,
-    /// What keeps CertCentral from working, as it was last told.
+    /// Fault of the simulated API that was last shown.
     fault: Option<ApiFaultKind>,
-    /// What each division owes for invoices, as it was last told.
+    /// Unpaid invoices of each division that were last shown.
     unpaid: BTreeMap<u64, Decimal>,
 }
 
@@ -133,9 +134,9 @@ impl DemoRun {
         seed: u64,
         timing: &DemoTiming,
     ) -> anyhow::Result<Self> {
-        // Limits are of real time, and this time is none.
+        // Rate limits are in real time, but simulated days pass in seconds.
         scenario.rate_limit.clear();
-        let start: Time = DEMO_START.parse().context("the story's start")?;
+        let start: Time = DEMO_START.parse().context("the start of the demo is not a time")?;
         let clock = SteppedClock::new(start);
         let (api, hook, smtp) = (port().await?, port().await?, port().await?);
         let world = SandboxServer::new(scenario.clone(), seed, Arc::clone(&clock) as _, Arc::clone(&clock) as _);
@@ -146,17 +147,19 @@ impl DemoRun {
         let folder = folder()?;
         let text = configuration::text(&scenario, address, &slack.url(), mail.address());
         let file = write_private(&folder, "alerts.yaml", &text)?;
-        // The environment of whoever runs the demo may hold overrides for a service of theirs.
+        // The environment may hold overrides that are meant for a real service.
         let loaded = config::load(&file, &Environment::new(std::iter::empty()));
         loaded.secrets.iter().for_each(|secret| context.redactor.learn(secret));
-        let mut config = loaded.config.context("the demo's own configuration is wrong")?;
+        let mut config = loaded.config.context("the demo's own configuration is invalid")?;
         config.accounts.values_mut().for_each(|account| account.connection.timeout = timing.timeout);
         let stop = CancellationToken::new();
         let state = config.state.clone();
-        let (redactor, its_clock, stopped) =
+        let (redactor, service_clock, stopped) =
             (context.redactor.clone(), Arc::clone(&clock), stop.clone().cancelled_owned());
         let service =
-            tokio::spawn(async move { app::run(&config, &redactor, its_clock, RunOptions::default(), stopped).await });
+            tokio::spawn(
+                async move { app::run(&config, &redactor, service_clock, RunOptions::default(), stopped).await },
+            );
         Ok(Self {
             scenario,
             folder,
@@ -177,7 +180,7 @@ impl DemoRun {
         })
     }
 
-    /// Moves the clock from appointment to appointment until the story is over, or somebody ends it.
+    /// Moves the clock to each time that a task waits for, until the scenario is over or `stop` completes.
     async fn play(
         &mut self,
         timing: &DemoTiming,
@@ -187,7 +190,7 @@ impl DemoRun {
         let end = self.start + timing.length;
         let deadline = timing.limit.map(|limit| Instant::now() + limit);
         let mut began = None;
-        // When the clock was last moved, in real time since then.
+        // Real time of the last move of the clock, since the start.
         let mut reached = Duration::ZERO;
         let over = async { tokio::time::sleep_until(deadline.unwrap_or_else(|| Instant::now() + FOREVER)).await };
         tokio::pin!(over);
@@ -214,14 +217,14 @@ impl DemoRun {
         }
     }
 
-    /// Waits until the service waits for its next cycle and owes nothing, and shows what came of the last one. So the
-    /// same story is told on a slow machine.
+    /// Waits until the service waits for its next cycle without pending notifications, and shows the result of the last cycle.
+    /// For this reason a slow machine shows the same run.
     async fn wait_until_idle(&mut self, screen: &mut DemoScreen) -> anyhow::Result<()> {
         self.show_world_events(screen);
         let settled = async {
             loop {
                 self.clock.wait_until_quiet(1).await;
-                // The socket appears a moment after the service.
+                // The socket appears shortly after the start of the service.
                 if let Ok(report) = control::ask::<ServiceStatus>(&self.state, ControlRequest::Status).await
                     && report.pending.iter().all(|pending| pending.events == 0 || pending.failing_since.is_some())
                 {
@@ -232,10 +235,10 @@ impl DemoRun {
         };
         let report = tokio::select! {
             report = settled => report,
-            why = self.failure() => return Err(why),
+            error = self.failure() => return Err(error),
         };
         self.collect_messages(screen)?;
-        // In the middle of a cycle, which waits for a retry, the last reading is out of date.
+        // During a cycle that waits for a retry, the last reading is out of date.
         if !report.accounts.iter().any(|account| account.reading) {
             screen.status(self.clock.now(), &report);
         }
@@ -243,28 +246,27 @@ impl DemoRun {
         Ok(())
     }
 
-    /// Completes when the service has ended, or nothing has stirred for too long.
+    /// Completes when the service has ended, or after too long without any activity.
     async fn failure(&self) -> anyhow::Error {
         loop {
             tokio::time::sleep(Duration::from_millis(50)).await;
             if self.service.as_ref().is_none_or(JoinHandle::is_finished) {
-                return anyhow::anyhow!("the service has ended");
+                return anyhow::anyhow!("the service ended");
             }
             if self.clock.quiet_time() > STALL_TIMEOUT {
-                return anyhow::anyhow!("the service does not answer");
+                return anyhow::anyhow!("the service does not respond");
             }
         }
     }
 
-    /// What happened in the simulated world: the service only sees what comes of it.
+    /// Shows the events of the simulated account, of which the service sees only the results.
     fn show_world_events(&mut self, screen: &mut DemoScreen) {
         let now = self.clock.now();
         let fault = self.world.fault();
         if fault != std::mem::replace(&mut self.fault, fault) {
-            screen.show_world_event(
-                now,
-                &fault.map_or_else(|| "CertCentral works again".to_owned(), |it| format!("CertCentral: {it}")),
-            );
+            let event =
+                fault.map_or_else(|| "CertCentral works again".to_owned(), |fault| format!("CertCentral: {fault}"));
+            screen.show_world_event(now, &event);
         }
         let (shown, mut lines) = self.world.read_world(|world| {
             let entries = &world.entries()[self.entries..];
@@ -284,7 +286,7 @@ impl DemoRun {
         }
     }
 
-    /// What the sinks got goes to the screen and into files.
+    /// Shows the messages that arrived in the sinks, and writes them to files.
     fn collect_messages(&mut self, screen: &mut DemoScreen) -> anyhow::Result<()> {
         let now = self.clock.now();
         for message in self.slack.take() {
@@ -294,13 +296,14 @@ impl DemoRun {
         }
         for mail in self.mail.take() {
             self.mails += 1;
-            let (_, html) = mail.write(&self.folder.join("mail"), self.mails).context("an e-mail cannot be written")?;
+            let (_, html) =
+                mail.write(&self.folder.join("mail"), self.mails).context("cannot write an email to a file")?;
             screen.mail(now, &mail, &html);
         }
         Ok(())
     }
 
-    /// Ends the service as SIGTERM would, and waits for it.
+    /// Stops the service in the way that SIGTERM would, and waits for it.
     async fn stop(&mut self, screen: &mut DemoScreen) -> anyhow::Result<()> {
         self.stop.cancel();
         if let Some(service) = self.service.take() {
@@ -310,32 +313,32 @@ impl DemoRun {
     }
 }
 
-/// A free port on loopback.
+/// Listens on a free port on loopback.
 async fn port() -> anyhow::Result<TcpListener> {
-    TcpListener::bind("127.0.0.1:0").await.context("no port on loopback can be listened on")
+    TcpListener::bind("127.0.0.1:0").await.context("cannot listen on a port on loopback")
 }
 
-/// A new folder for this demo alone, with places for what it gets. It stays: people look into it afterwards.
+/// Creates a new folder for this run, with subfolders for its messages. The folder stays, so that people can look into it.
 fn folder() -> anyhow::Result<PathBuf> {
-    let all = std::path::absolute(std::env::temp_dir()).unwrap_or_else(|_| PathBuf::from("/tmp"));
+    let parent = std::path::absolute(std::env::temp_dir()).unwrap_or_else(|_| PathBuf::from("/tmp"));
     let mut tries = 1;
     let folder = loop {
-        let folder = all.join(format!("lowtide-demo-{}-{tries}", std::process::id()));
-        match make(&folder) {
+        let folder = parent.join(format!("lowtide-demo-{}-{tries}", std::process::id()));
+        match create_private(&folder) {
             Ok(()) => break folder,
-            // Of an earlier process with the same number.
+            // An earlier process had the same id.
             Err(error) if error.kind() == ErrorKind::AlreadyExists && tries < 1000 => tries += 1,
-            Err(error) => return Err(error).with_context(|| format!("no folder can be made in {}", all.display())),
+            Err(error) => return Err(error).with_context(|| format!("cannot create a folder in {}", parent.display())),
         }
     };
-    for place in ["slack", "mail"].map(|name| folder.join(name)) {
-        make(&place).with_context(|| format!("the folder {} cannot be made", place.display()))?;
+    for subfolder in ["slack", "mail"].map(|name| folder.join(name)) {
+        create_private(&subfolder).with_context(|| format!("cannot create the folder {}", subfolder.display()))?;
     }
     Ok(folder)
 }
 
-/// A folder that only its owner looks into.
-fn make(folder: &Path) -> std::io::Result<()> {
+/// Creates a folder that only its owner can read.
+fn create_private(folder: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().mode(0o700).create(folder)
 }
@@ -346,11 +349,11 @@ fn write_private(folder: &Path, name: &str, text: &str) -> anyhow::Result<PathBu
     let path = folder.join(name);
     let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
     let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
-    written.with_context(|| format!("{} cannot be written", path.display()))?;
+    written.with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
 }
 
 fn pretty(json: &serde_json::Value) -> String {
-    // A value that was parsed can be written.
+    // Serializing a parsed value cannot fail.
     serde_json::to_string_pretty(json).unwrap_or_default() + "\n"
 }

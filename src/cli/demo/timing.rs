@@ -1,20 +1,20 @@
-//! Speed of the demo: when each simulated time comes, in real time. Pure arithmetic.
+//! Speed of the demo: the real time at which each simulated time is due. Pure.
 
 use std::time::Duration;
 
 use crate::sandbox::scenario::{ApiFaultKind, Scenario};
 
-/// Default length of the demo.
+/// Default length of the demo, in real time.
 const DEFAULT_SECONDS: u32 = 60;
-/// Extra time for a slow machine.
+/// Extra time that a slow machine gets.
 const OVERTIME: Duration = Duration::from_secs(60);
-/// Timeout of the service's requests, unless many of them will run into it.
+/// Timeout of the service's requests, unless many of them will time out.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(1);
-/// Shortest timeout: a loaded machine still answers within it.
+/// Lower bound of the timeout, within which a loaded machine still answers.
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(200);
-/// While nothing is answered, the service asks for the ledger of a division every ten minutes, and each time once more.
+/// Average time between two requests for a division's ledger during an outage: every ten minutes with one retry.
 const LEDGER_REQUEST_INTERVAL: Duration = Duration::from_secs(5 * 60);
-/// Requests that run into their timeout should take no more than this part of the story.
+/// Divisor that gives the part of the run that timeouts may take.
 const MAX_TIMEOUT_FRACTION: u32 = 4;
 
 /// The speed of simulated time.
@@ -22,21 +22,21 @@ const MAX_TIMEOUT_FRACTION: u32 = 4;
 pub(super) enum DemoSpeed {
     /// A multiple of real time.
     Multiple(u32),
-    /// As fast as it takes to end after so long.
+    /// A speed with which the run ends after this real time.
     Within(Duration),
 }
 
-/// Speed of simulated time, and the end of the demo whether the story is over or not.
+/// Speed of simulated time, and the latest end of the run.
 #[derive(Debug)]
 pub(super) struct DemoTiming {
     pub(super) speed: DemoSpeed,
-    /// Simulated length of the story.
+    /// Simulated length of the scenario.
     pub(super) length: Duration,
-    /// In real time.
+    /// Latest end of the run, in real time since its start.
     pub(super) limit: Option<Duration>,
-    /// Timeout of the service's requests. Timeouts pass in real time, while the simulated clock stands still.
+    /// Timeout of the service's requests. Timeouts take real time, during which the simulated clock stands still.
     pub(super) timeout: Duration,
-    /// Times in which nothing is answered.
+    /// Periods in which requests get no response.
     hangs: Vec<(Duration, Duration)>,
     divisions: u32,
 }
@@ -61,13 +61,14 @@ impl DemoTiming {
         timing
     }
 
-    /// When `next` comes, where `now` came at `reached`. All count from the start; `reached` and the result in real time.
+    /// Returns the real time at which the simulated time `next` is due, if the simulated time `now` was reached at the real
+    /// time `reached`. All times count from the start.
     pub(super) fn due(&self, reached: Duration, now: Duration, next: Duration) -> Duration {
         let target = match self.speed {
             DemoSpeed::Multiple(speed) => return next / speed.max(1),
             DemoSpeed::Within(target) => target,
         };
-        // The time that is left is spread evenly over what is left of the story: all that follows makes up for a slow step.
+        // The remaining real time is spread evenly over the remaining simulated time, so later steps make up for a slow one.
         let waiting = self.timeout.saturating_mul(self.unanswered(now));
         let left = target.saturating_sub(reached + waiting);
         let (step, remaining) = (next.saturating_sub(now), self.length.saturating_sub(now));
@@ -78,7 +79,7 @@ impl DemoTiming {
         }
     }
 
-    /// About how many requests get no answer from `now` on.
+    /// Estimates the number of requests from `now` on that get no response.
     fn unanswered(&self, now: Duration) -> u32 {
         let outage: Duration = self.hangs.iter().map(|(from, to)| to.saturating_sub(*from.max(&now))).sum();
         let each = u32::try_from(outage.as_secs() / LEDGER_REQUEST_INTERVAL.as_secs()).unwrap_or(u32::MAX);
@@ -100,8 +101,8 @@ mod tests {
         DemoTiming::new(&scenario::parse("scenario.yaml", yaml).unwrap(), speed, seconds)
     }
 
-    /// Plays a story step by step, each of which costs a little, and more where nothing is answered. Returns how long that
-    /// took, and how much of it was work.
+    /// Plays a scenario step by step. Each step takes a little work, and more if requests get no response. Returns the total
+    /// time and the time spent on work.
     fn play(timing: &DemoTiming) -> (Duration, Duration) {
         let (mut reached, mut worked, mut now) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
         while now < timing.length {
@@ -133,9 +134,9 @@ mod tests {
         let day = Duration::from_secs(24 * 3600);
         let seconds = Duration::from_secs;
         assert_eq!(timing.due(seconds(0), Duration::ZERO, day), seconds(1));
-        // Ten seconds were lost after two days: the other 26 share what is left.
+        // Ten seconds were lost after two days; the other 26 days share the remaining time.
         assert_eq!(timing.due(seconds(12), day * 2, day * 15), seconds(20));
-        assert_eq!(timing.due(seconds(40), day * 20, day * 21), seconds(40), "too late already: at once");
+        assert_eq!(timing.due(seconds(40), day * 20, day * 21), seconds(40), "a time that has passed is due at once");
         assert_eq!(timing.due(seconds(20), day * 27, day * 28), seconds(28));
     }
 
@@ -152,6 +153,6 @@ mod tests {
         assert_eq!(timing(outage, None, None).timeout.as_millis(), 625);
         assert_eq!(timing(outage, None, Some(600)).timeout, LONGEST_TIMEOUT);
         assert_eq!(timing(outage, Some(1_000_000), None).timeout, SHORTEST_TIMEOUT);
-        assert_eq!(timing(SHIPPED[0].1, None, Some(1)).timeout, LONGEST_TIMEOUT, "everything is answered");
+        assert_eq!(timing(SHIPPED[0].1, None, Some(1)).timeout, LONGEST_TIMEOUT, "every request gets a response");
     }
 }

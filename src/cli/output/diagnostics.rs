@@ -2,7 +2,6 @@
 
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet};
-use anstream::{AutoStream, ColorChoice};
 
 use crate::config::{ConfigProblem, ProblemSeverity};
 
@@ -10,11 +9,6 @@ use crate::config::{ConfigProblem, ProblemSeverity};
 const WIDTH: usize = 90;
 /// Longest expectation that fits behind the mark.
 const MAX_LABEL_CHARS: usize = 60;
-
-/// Returns `true` for a terminal that shows colours, unless the environment (`NO_COLOR`, `TERM=dumb`) turns them off.
-pub(crate) fn has_colour<S: anstream::stream::RawStream>(stream: &S) -> bool {
-    stream.is_terminal() && AutoStream::choice(stream) != ColorChoice::Never
-}
 
 /// Renders a problem over several lines, without a line break at the end.
 pub(crate) fn render(problem: &ConfigProblem, colour: bool) -> String {

@@ -1,34 +1,62 @@
-//! Tables for people: aligned columns, hostile text made harmless.
+//! Tables of text, for a terminal or a page.
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table as Layout};
 
 use crate::util::text::clean;
 
-/// Aligned columns; the first row is the head. Columns whose index is in `right` are aligned right.
-pub(crate) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
-    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| clean(cell)).collect()).collect();
-    let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
-    let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or_default()
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for row in &rows {
-        let cells = row.iter().enumerate().map(|(column, cell)| {
-            let pad = " ".repeat(widths[column].saturating_sub(cell.chars().count()));
-            if right.contains(&column) { pad + cell } else { cell.clone() + &pad }
-        });
-        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
-        text.push('\n');
+/// A head and rows of cells.
+pub(crate) struct Table {
+    pub(crate) head: Vec<&'static str>,
+    /// Indices of the columns that are aligned right.
+    pub(crate) right: &'static [usize],
+    pub(crate) rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// Creates a table from a head such as `ACCOUNT|LEVEL`.
+    pub(crate) fn new(head: &'static str, right: &'static [usize], rows: Vec<Vec<String>>) -> Self {
+        Self { head: head.split('|').collect(), right, rows }
     }
-    text
+
+    /// Formats the table in aligned columns, one line per row and no spaces at the end of a line. Control characters in cells
+    /// are made visible.
+    pub(crate) fn text(&self) -> String {
+        let mut layout = Layout::new();
+        layout.load_style(NOTHING).set_header(self.head.iter().copied());
+        layout.add_rows(self.rows.iter().map(|row| row.iter().map(|cell| clean(cell))));
+        for (index, column) in layout.column_iter_mut().enumerate() {
+            column.set_padding((0, 2));
+            if self.right.contains(&index) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        layout.trim_fmt() + "\n"
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn row(cells: [&str; 2]) -> Vec<String> {
+        cells.map(str::to_owned).to_vec()
+    }
+
     #[test]
     fn columns_are_aligned_and_escape_sequences_do_not_reach_the_terminal() {
-        let rows = [vec!["NAME".to_owned(), "VALUE".to_owned()], vec!["\u{1b}[31mred".to_owned(), "7".to_owned()]];
-        assert_eq!(table(&rows, &[1]), "NAME      VALUE\n\u{fffd}[31mred      7\n");
+        let table = Table::new("NAME|VALUE", &[1], vec![row(["\u{1b}[31mred", "7"]), row(["Škola", ""])]);
+        assert_eq!(table.text(), "NAME      VALUE\n\u{fffd}[31mred      7\nŠkola\n");
+    }
+
+    #[test]
+    fn wide_characters_count_as_two_columns() {
+        let table = Table::new("NAME|VALUE", &[], vec![row(["漢字漢字", "7"]), row(["x", "8"])]);
+        assert_eq!(table.text(), "NAME      VALUE\n漢字漢字  7\nx         8\n");
+    }
+
+    #[test]
+    fn a_table_without_rows_is_its_head() {
+        assert_eq!(Table::new("NAME|VALUE", &[1], Vec::new()).text(), "NAME  VALUE\n");
     }
 }

@@ -1,4 +1,4 @@
-//! Where a rule's level fires, as commands show it: an object for scripts, a few words for people.
+//! The threshold of a rule's level in the output of commands: an object in JSON, a few words in text.
 
 use std::fmt;
 
@@ -14,20 +14,20 @@ pub(crate) struct RuleThreshold {
 }
 
 impl RuleThreshold {
-    /// The threshold of a rule's level, if the rule has that level.
+    /// Returns the threshold of a rule's level, or `None` if the rule lacks that level.
     pub(crate) fn of(rule: &Rule, severity: Severity) -> Option<Self> {
         rule.level(severity).map(|level| Self { side: level.side(), at: level.threshold() })
     }
 }
 
-/// `below 2,000`.
+/// Writes text such as `below 2,000`.
 impl fmt::Display for RuleThreshold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.side, self.at)
     }
 }
 
-/// `{ "below": "2000", "currency": null }` with the amount as the configuration writes it, or `{ "below_seconds": 604800 }`.
+/// Writes `{ "below": "2000", "currency": null }` with the amount as in the configuration, or `{ "below_seconds": 604800 }`.
 impl Serialize for RuleThreshold {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let (side, seconds) = match self.side {

@@ -1,4 +1,5 @@
-//! What a preview shows: the event that was asked for, about a real reading if one can be had, else about the sample.
+//! The content of a preview: the selected event, with the account's present figures if they can be read, otherwise with sample
+//! figures.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,50 +7,47 @@ use std::sync::Arc;
 use chrono::Duration;
 use rust_decimal::Decimal;
 
+use super::target::{PreviewTarget, account_pollers, find_target};
 use crate::alerting::evaluate::{NotEvaluated, evaluate};
-use crate::alerting::policy::{AccountPolicy, DivisionScope};
 use crate::alerting::process;
 use crate::alerting::readings::DivisionReading;
 use crate::alerting::report::{ReportRequest, build_page};
 use crate::alerting::state::State;
-use crate::app;
 use crate::cli::Exit;
-use crate::cli::args::{PreviewArgs as Options, PreviewEvent, PreviewLevel};
+use crate::cli::args::{PreviewArgs, PreviewEvent, PreviewLevel};
 use crate::cli::output::print_error;
 use crate::config::{ChannelConfig, Config};
 use crate::domain::alert::TransitionKind;
-use crate::domain::balance::{Reading, Unreadable};
+use crate::domain::balance::Reading;
 use crate::domain::event::EventSubject;
 use crate::domain::report::{FundFigures, LatestFigures};
 use crate::domain::rule::{Metric, Rule, Severity, ThresholdSide, UNREADABLE};
 use crate::domain::silence::{Silence, SilenceSummary};
 use crate::domain::{Name, Time};
 use crate::notify::message::sample;
-use crate::notify::message::sample::SampleTarget;
 use crate::notify::{Message, MessageContent};
 use crate::polling::figures::report_figures;
 use crate::polling::forecasts::ForecastPurpose;
 use crate::polling::poller::Poller;
-use crate::util::clock::{Clock, SystemClock};
 use crate::util::secret::Redactor;
 use crate::util::text::clean;
 
-/// What is shown, and to whom it would be told.
+/// Subjects of the previewed notification, and the notifiers that would be notified.
 pub(super) struct PreviewContent {
-    /// Nothing: the test message.
+    /// Subjects of the events; empty for the test message.
     subjects: Vec<EventSubject>,
-    /// The silence that the message shows.
+    /// Silence that the message shows.
     silence: Option<SilenceSummary>,
-    /// Who would be told.
+    /// Notifiers that would be notified.
     pub(super) notifiers: BTreeSet<Name>,
-    /// Whether its figures were read just now.
+    /// Set if the figures were read just now.
     pub(super) real: bool,
-    /// What the reader should know about the figures.
+    /// Notes about the figures.
     pub(super) notes: Vec<String>,
 }
 
 impl PreviewContent {
-    /// The message to one notifier.
+    /// Builds the message to one notifier.
     pub(super) fn message(&self, notifier: &Name, now: Time) -> Message {
         let mut message = sample::message(self.subjects.clone(), now);
         if self.subjects.is_empty() {
@@ -64,7 +62,8 @@ impl PreviewContent {
     }
 }
 
-/// A silence as it is shown when it breaks (what becomes critical), is still on at the end (what resolves), or is over.
+/// Returns the silence that a message of this event can show: one that a critical alert breaks, that is still active when the
+/// alert resolves, or that has ended.
 fn silence(event: PreviewEvent, level: Option<PreviewLevel>, now: Time) -> Option<SilenceSummary> {
     let critical = level == Some(PreviewLevel::Critical);
     let until = match event {
@@ -76,7 +75,7 @@ fn silence(event: PreviewEvent, level: Option<PreviewLevel>, now: Time) -> Optio
     Some(SilenceSummary { until, reason: Some("PO 4711 raised".to_owned()), level: Severity::Warning })
 }
 
-/// As the command line names it.
+/// Returns the name of an event on the command line.
 pub(super) fn event_name(event: PreviewEvent) -> &'static str {
     match event {
         PreviewEvent::Raised => "raised",
@@ -95,58 +94,61 @@ pub(super) fn event_name(event: PreviewEvent) -> &'static str {
     }
 }
 
-/// Puts the event together. Names that nothing defines have been refused already.
+/// Builds the content. Undefined names have been refused before.
 pub(super) async fn build_content(
     config: &Config,
     redactor: &Redactor,
-    options: &Options,
+    args: &PreviewArgs,
     now: Time,
 ) -> Result<PreviewContent, Exit> {
-    let everyone: BTreeSet<Name> = config.notifiers.keys().cloned().collect();
-    let of_unreadable = options.rule.as_deref() == Some(UNREADABLE);
-    let silence_note = silence(options.event, options.level, now).filter(|_| options.silenced);
-    if options.silenced && silence_note.is_none() {
-        print_error!("lowtide: messages of {} show no silence", event_name(options.event));
+    let silence_note = silence(args.event, args.level, now).filter(|_| args.silenced);
+    if args.silenced && silence_note.is_none() {
+        print_error!("lowtide: messages of {} show no silence", event_name(args.event));
         return Err(Exit::Usage);
     }
-    let plain = |subjects| PreviewContent {
-        subjects,
-        silence: None,
-        notifiers: everyone.clone(),
-        real: false,
-        notes: Vec::new(),
-    };
-    let kind = match options.event {
-        PreviewEvent::Test => return Ok(plain(Vec::new())),
-        PreviewEvent::Several => return several(config, options, now),
-        PreviewEvent::Report => return report_content(config, redactor, options, now).await,
-        PreviewEvent::NotifierFailing | PreviewEvent::NotifierRecovered => {
-            let recovered = options.event == PreviewEvent::NotifierRecovered;
-            let Some((name, failing)) = config.notifiers.iter().next() else { return Ok(plain(Vec::new())) };
-            let error = (!recovered).then(|| sample_failure(&failing.channel));
-            return Ok(plain(vec![sample::notifier(name.clone(), error, now)]));
-        }
+    let kind = match args.event {
+        PreviewEvent::Test => return Ok(to_everyone(config, Vec::new())),
+        PreviewEvent::Several => return several(config, args, now),
+        PreviewEvent::Report => return report_content(config, redactor, args, now).await,
+        PreviewEvent::NotifierFailing => return Ok(notifier_content(config, true, now)),
+        PreviewEvent::NotifierRecovered => return Ok(notifier_content(config, false, now)),
         PreviewEvent::Unreadable | PreviewEvent::Raised | PreviewEvent::Unwatched => TransitionKind::Raised,
         PreviewEvent::Readable | PreviewEvent::Resolved => TransitionKind::Resolved,
         PreviewEvent::Escalated => TransitionKind::Escalated,
         PreviewEvent::Eased => TransitionKind::Eased,
         PreviewEvent::Reminder => TransitionKind::Reminder,
     };
-    let rule = config.rules.iter().find(|rule| options.rule.as_deref().is_none_or(|name| name == &*rule.name));
-    let rule = rule.filter(|_| !of_unreadable);
-    let target = find_target(config, redactor, options, rule).await?;
-    let content = match (options.event, rule) {
+    let rule = config.rules.iter().find(|rule| args.rule.as_deref().is_none_or(|name| name == &*rule.name));
+    let rule = rule.filter(|_| args.rule.as_deref() != Some(UNREADABLE));
+    let target = find_target(config, redactor, args, rule).await?;
+    let content = match (args.event, rule) {
         (PreviewEvent::Unwatched, _) => {
             let rules = config.rules.iter().take(1).map(|rule| rule.name.clone()).collect();
-            plain(vec![sample::unwatched(&target.place, rules)])
+            to_everyone(config, vec![sample::unwatched(&target.fund, rules)])
         }
         (PreviewEvent::Unreadable | PreviewEvent::Readable, _) | (_, None) => unreadable(config, kind, target, now),
-        (_, Some(rule)) => threshold(rule, kind, options, &target, now)?,
+        (_, Some(rule)) => threshold(rule, kind, args, &target, now)?,
     };
     Ok(PreviewContent { silence: silence_note, ..content })
 }
 
-/// What a notifier of this type may fail with.
+/// Returns content without figures that goes to all notifiers.
+fn to_everyone(config: &Config, subjects: Vec<EventSubject>) -> PreviewContent {
+    let notifiers = config.notifiers.keys().cloned().collect();
+    PreviewContent { subjects, silence: None, notifiers, real: false, notes: Vec::new() }
+}
+
+/// Returns the failure or recovery of the first notifier.
+fn notifier_content(config: &Config, failing: bool, now: Time) -> PreviewContent {
+    let first = config.notifiers.iter().next();
+    let subject = first.map(|(name, notifier)| {
+        let error = failing.then(|| sample_failure(&notifier.channel));
+        sample::notifier(name.clone(), error, now)
+    });
+    to_everyone(config, subject.into_iter().collect())
+}
+
+/// Returns a typical error of a type of notifier.
 fn sample_failure(channel: &ChannelConfig) -> &'static str {
     match channel {
         ChannelConfig::Slack { .. } => sample::NOTIFIER_ERROR,
@@ -157,39 +159,39 @@ fn sample_failure(channel: &ChannelConfig) -> &'static str {
     }
 }
 
-/// More alerts than a message tells in full, of sample figures.
-fn several(config: &Config, options: &Options, now: Time) -> Result<PreviewContent, Exit> {
-    let is_selected = |rule: &&Rule| options.rule.as_deref().is_none_or(|name| name == &*rule.name);
+/// Returns more alerts than one message shows in full, with sample figures.
+fn several(config: &Config, args: &PreviewArgs, now: Time) -> Result<PreviewContent, Exit> {
+    let is_selected = |rule: &&Rule| args.rule.as_deref().is_none_or(|name| name == &*rule.name);
     let Some(rule) = config.rules.iter().find(is_selected) else {
         print_error!("lowtide: name a rule with thresholds");
         return Err(Exit::Usage);
     };
     let watched = |name: &&Name| rule.accounts.as_ref().is_none_or(|names| names.contains(*name));
-    let account = options.account.as_deref().map(Name::from).or_else(|| config.accounts.keys().find(watched).cloned());
+    let account = args.account.as_deref().map(Name::from).or_else(|| config.accounts.keys().find(watched).cloned());
     let subjects = sample::several(rule, &account.unwrap_or_else(|| "account".into()), now);
     let levels = [Severity::Warning, Severity::Critical].into_iter().filter_map(|level| rule.level(level));
     let notifiers = levels.flat_map(|level| level.notify.iter().cloned()).collect();
     Ok(PreviewContent { subjects, silence: None, notifiers, real: false, notes: vec!["sample figures".to_owned()] })
 }
 
-/// The first report of the file, or of what one would be, from what every account reads now.
+/// Returns the first report of the configuration, or a weekly one if it has none, with the present figures of every account.
 async fn report_content(
     config: &Config,
     redactor: &Redactor,
-    options: &Options,
+    args: &PreviewArgs,
     now: Time,
 ) -> Result<PreviewContent, Exit> {
     let (name, next, notifiers) = match config.reports.iter().next() {
         Some((name, report)) => (name.clone(), report.schedule.next_after(now), report.notify.clone()),
         None => ("weekly".into(), None, config.notifiers.keys().cloned().collect()),
     };
-    if options.sample {
+    if args.sample {
         let (subjects, notes) = (vec![sample::report(name, now)], vec!["sample figures".to_owned()]);
         return Ok(PreviewContent { subjects, silence: None, notifiers, real: false, notes });
     }
     let pollers = account_pollers(config, redactor)?;
     let is_selected =
-        |poller: &&Arc<Poller>| options.account.as_deref().is_none_or(|name| name == &*poller.policy.account);
+        |poller: &&Arc<Poller>| args.account.as_deref().is_none_or(|name| name == &*poller.policy.account);
     let reads = pollers.iter().filter(is_selected).map(|poller| async move {
         let readings = poller.read_once(ForecastPurpose::Rules).await;
         let policy = &poller.policy;
@@ -210,8 +212,8 @@ async fn report_content(
     let context = ReportRequest { name: &name, due: now, next, now, silences: &silences };
     let (page, _) = build_page(&context, &latest, &state);
     let notes = vec![
-        "levels are as a service that starts now would show them; only the running one knows since when something fires, \
-         what changed since the last report and what was silenced by command"
+        "levels are those of a service that starts now; only the running service knows since when an alert fires, what \
+         changed since the last report and what was silenced by command"
             .to_owned(),
     ];
     Ok(PreviewContent {
@@ -220,17 +222,6 @@ async fn report_content(
         notifiers,
         real: true,
         notes,
-    })
-}
-
-fn clock() -> Arc<dyn Clock> {
-    Arc::new(SystemClock)
-}
-
-fn account_pollers(config: &Config, redactor: &Redactor) -> Result<Vec<Arc<Poller>>, Exit> {
-    app::build_pollers(config, redactor, &clock()).map_err(|error| {
-        print_error!("lowtide: {error:#}");
-        Exit::Failure
     })
 }
 
@@ -243,47 +234,58 @@ fn unreadable(config: &Config, kind: TransitionKind, target: PreviewTarget, now:
     }
     let real = why.is_some();
     let why = why.map(|why| (why.reason, why.persistence));
-    let subjects = vec![sample::unreadable(kind, policy.level, why, &target.place, now)];
+    let subjects = vec![sample::unreadable(kind, policy.level, why, &target.fund, now)];
     PreviewContent { subjects, silence: None, notifiers: policy.notify.iter().cloned().collect(), real, notes }
 }
 
+/// Returns the target's reading and its level if it can be shown; otherwise adds a note why sample figures are used.
+fn usable_reading<'a>(
+    rule: &Rule,
+    kind: TransitionKind,
+    target: &'a PreviewTarget,
+    notes: &mut Vec<String>,
+) -> Option<(&'a DivisionReading, Option<Severity>)> {
+    let read = match &target.read {
+        Ok(read) => read,
+        Err(Some(failure)) => {
+            let account = &target.fund.account;
+            notes.push(format!("sample figures, since {account} cannot be read ({})", failure.reason));
+            return None;
+        }
+        Err(None) => {
+            notes.push("sample figures".to_owned());
+            return None;
+        }
+    };
+    let reading = read.reading(rule);
+    match evaluate(rule, &reading) {
+        Ok(_) if kind != TransitionKind::Resolved && has_nothing_to_warn_of(rule, &reading) => {
+            let (metric, value) = (rule.metric, value_text(&reading));
+            notes.push(format!("sample figures, since there is nothing to warn of at present ({metric} {value})"));
+            None
+        }
+        Ok(verdict) => {
+            notes.extend(verdict.problem.as_ref().map(|problem| problem.reason.clone()));
+            Some((read, verdict.breached()))
+        }
+        Err(reason) => {
+            notes.push(format!("sample figures, since {}", unknown(rule.metric, &reason)));
+            None
+        }
+    }
+}
+
+/// Returns content about a rule's threshold.
 fn threshold(
     rule: &Rule,
     kind: TransitionKind,
-    options: &Options,
+    args: &PreviewArgs,
     target: &PreviewTarget,
     now: Time,
 ) -> Result<PreviewContent, Exit> {
     let mut notes = Vec::new();
-    let read = match &target.read {
-        Ok(read) => match evaluate(rule, &read.reading(rule)) {
-            Ok(_) if kind != TransitionKind::Resolved && nothing_to_warn_of(rule, &read.reading(rule)) => {
-                notes.push(format!(
-                    "sample figures, since there is nothing to warn of at present ({} {})",
-                    rule.metric,
-                    in_figures(&read.reading(rule))
-                ));
-                None
-            }
-            Ok(verdict) => {
-                notes.extend(verdict.problem.as_ref().map(|why| why.reason.clone()));
-                Some((read, verdict.breached()))
-            }
-            Err(why) => {
-                notes.push(format!("sample figures, since {}", unknown(rule.metric, &why)));
-                None
-            }
-        },
-        Err(Some(why)) => {
-            notes.push(format!("sample figures, since {} cannot be read ({})", target.place.account, why.reason));
-            None
-        }
-        Err(None) => {
-            notes.push("sample figures".to_owned());
-            None
-        }
-    };
-    let level = level(rule, kind, options, read.as_ref().and_then(|(_, breached)| *breached))?;
+    let read = usable_reading(rule, kind, target, &mut notes);
+    let level = level(rule, kind, args, read.as_ref().and_then(|(_, breached)| *breached))?;
     let real = read.is_some();
     let fires = read.as_ref().is_some_and(|(_, breached)| breached.is_some());
     let forecast = read.and_then(|(read, _)| read.forecast.clone());
@@ -293,7 +295,7 @@ fn threshold(
             if !fits {
                 let state = breached.map_or_else(|| "ok".to_owned(), |level| level.to_string());
                 notes.push(format!(
-                    "these are the present figures, at which the rule is {state}; --sample shows figures that fit"
+                    "present figures, at which the rule is {state}; --sample shows figures that fit the event"
                 ));
             }
             let sampled = || sample::balance(rule, level, kind != TransitionKind::Resolved);
@@ -304,14 +306,14 @@ fn threshold(
             (sample::reading(rule, level, breached), sample::balance(rule, level, breached))
         }
     };
-    let mut subject = sample::threshold(rule, kind, level, (&reading, &figures), &target.place, now);
+    let mut subject = sample::threshold(rule, kind, level, (&reading, &figures), &target.fund, now);
     if let Some(EventSubject::Threshold(event)) = subject.as_mut().filter(|_| real && kind != TransitionKind::Resolved)
     {
-        event.forecast = forecast.as_ref().and_then(|it| it.summary(rule)).map(Box::new);
+        event.forecast = forecast.as_ref().and_then(|forecast| forecast.summary(rule)).map(Box::new);
         if !fires && event.forecast.as_ref().is_some_and(|ahead| ahead.deposit.is_some()) {
             notes.push("the deposit assumes that this rule fires, too".to_owned());
         }
-        event.chart = forecast.as_ref().and_then(|it| it.chart(rule)).map(Arc::new);
+        event.chart = forecast.as_ref().and_then(|forecast| forecast.chart(rule)).map(Arc::new);
     }
     if let (false, Some(subject)) = (real, &mut subject) {
         sample::add_forecast(subject, rule, &figures, now);
@@ -321,8 +323,9 @@ fn threshold(
     Ok(PreviewContent { subjects, silence: None, notifiers, real, notes })
 }
 
-/// Whether a message that it fires could only contradict itself at this reading: none of what the rule warns of is there.
-fn nothing_to_warn_of(rule: &Rule, reading: &Reading) -> bool {
+/// Returns `true` if a message about this reading would contradict itself, because there is nothing that the rule could warn of:
+/// an amount of zero for a rule with `above`, or unlimited funds for a rule with `below`.
+fn has_nothing_to_warn_of(rule: &Rule, reading: &Reading) -> bool {
     let warns_of_much = rule.levels().all(|level| level.side() == ThresholdSide::Above);
     match reading {
         Reading::Amount(money) => warns_of_much && money.amount <= Decimal::ZERO,
@@ -331,7 +334,7 @@ fn nothing_to_warn_of(rule: &Rule, reading: &Reading) -> bool {
     }
 }
 
-/// Why there is no reading, as the rest of a sentence.
+/// Says why there is no reading, as the rest of a sentence.
 fn unknown(metric: Metric, why: &NotEvaluated) -> String {
     match why {
         NotEvaluated::NotYetKnown(why) | NotEvaluated::NotYetRead(why) => format!("{metric} is not yet known ({why})"),
@@ -339,16 +342,16 @@ fn unknown(metric: Metric, why: &NotEvaluated) -> String {
     }
 }
 
-fn in_figures(reading: &Reading) -> String {
+fn value_text(reading: &Reading) -> String {
     match reading {
         Reading::Amount(money) => money.to_string(),
         _ => "unlimited".to_owned(),
     }
 }
 
-/// The level that was asked for; else the one that fits the event and the figures.
-fn level(rule: &Rule, kind: TransitionKind, options: &Options, breached: Option<Severity>) -> Result<Severity, Exit> {
-    let requested = options.level.map(|level| match level {
+/// Returns the selected level, or the one that fits the event and the figures.
+fn level(rule: &Rule, kind: TransitionKind, args: &PreviewArgs, breached: Option<Severity>) -> Result<Severity, Exit> {
+    let requested = args.level.map(|level| match level {
         PreviewLevel::Warning => Severity::Warning,
         PreviewLevel::Critical => Severity::Critical,
     });
@@ -371,87 +374,4 @@ fn level(rule: &Rule, kind: TransitionKind, options: &Options, breached: Option<
         return Err(Exit::Usage);
     }
     Ok(level)
-}
-
-/// One division, and what it reads.
-struct PreviewTarget {
-    place: SampleTarget,
-    /// `Err(None)`: it was not asked.
-    read: Result<DivisionReading, Option<Unreadable>>,
-}
-
-async fn find_target(
-    config: &Config,
-    redactor: &Redactor,
-    options: &Options,
-    rule: Option<&Rule>,
-) -> Result<PreviewTarget, Exit> {
-    let pollers = account_pollers(config, redactor)?;
-    let watched = |poller: &&Arc<Poller>| match (&options.account, rule) {
-        (Some(account), _) => **account == *poller.policy.account,
-        (None, Some(rule)) => rule.accounts.as_ref().is_none_or(|names| names.contains(&poller.policy.account)),
-        (None, None) => true,
-    };
-    let Some(poller) = pollers.iter().find(watched) else { return Err(Exit::Failure) };
-    let policy = &poller.policy;
-    if let Some(rule) = rule.filter(|rule| rule.accounts.as_ref().is_some_and(|names| !names.contains(&policy.account)))
-    {
-        print_error!("lowtide: rule `{}` does not watch account `{}`", clean(&rule.name), clean(&policy.account));
-        return Err(Exit::Usage);
-    }
-    let undivided = policy.scope == DivisionScope::Undivided;
-    if let Some(id) = options.division.filter(|_| undivided) {
-        print_error!("lowtide: account `{}` is read without divisions, so there is no {id}", clean(&policy.account));
-        return Err(Exit::Usage);
-    }
-    let sampled = SampleTarget {
-        account: policy.account.clone(),
-        division: (!undivided).then_some(options.division.unwrap_or(sample::DIVISION)),
-        division_name: (!undivided).then(|| sample::DIVISION_NAME.to_owned()),
-    };
-    if options.sample {
-        return Ok(PreviewTarget { place: sampled, read: Err(None) });
-    }
-    match first_scope(poller, options, rule).await {
-        Err(why) => Ok(PreviewTarget { place: sampled, read: Err(Some(why)) }),
-        Ok(None) => {
-            print_error!("lowtide: no such division of account `{}` is watched", clean(&policy.account));
-            Err(Exit::Usage)
-        }
-        Ok(Some(scope)) => {
-            Ok(read_target(poller, scope).await.unwrap_or(PreviewTarget { place: sampled, read: Err(None) }))
-        }
-    }
-}
-
-/// The one division to read: enough for a preview, and no burden on an account with hundreds. `None`: none is watched.
-async fn first_scope(
-    Poller { policy, source, .. }: &Poller,
-    options: &Options,
-    rule: Option<&Rule>,
-) -> Result<Option<DivisionScope>, Unreadable> {
-    let ids: Vec<u64> = match &policy.scope {
-        DivisionScope::Undivided => return Ok(Some(DivisionScope::Undivided)),
-        DivisionScope::Listed(ids) => ids.clone(),
-        DivisionScope::All(exclude) => {
-            let listed = source.divisions().await.map_err(Unreadable::from)?;
-            listed.into_iter().map(|it| it.id).filter(|id| !exclude.contains(id)).collect()
-        }
-    };
-    let is_requested = |id: &u64| options.division.is_none_or(|requested| requested == *id);
-    let watched = |id: &u64| rule.is_none_or(|rule| rule.watches(&policy.account, Some(*id)));
-    Ok(ids.into_iter().find(|id| is_requested(id) && watched(id)).map(|id| DivisionScope::Listed(vec![id])))
-}
-
-async fn read_target(poller: &Poller, scope: DivisionScope) -> Option<PreviewTarget> {
-    let policy = AccountPolicy { scope, ..poller.policy.clone() };
-    let single = Poller { policy, ..poller.clone() };
-    let read = single.read_once(ForecastPurpose::Messages).await.divisions.into_iter().next()?;
-    let place = SampleTarget {
-        account: single.policy.account.clone(),
-        division: read.division,
-        division_name: read.name.clone(),
-    };
-    let failed = read.balance.as_ref().err().cloned();
-    Some(PreviewTarget { place, read: failed.map_or(Ok(read), |why| Err(Some(why))) })
 }

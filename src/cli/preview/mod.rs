@@ -1,14 +1,15 @@
-//! `lowtide preview`: what a notification will look like, by the very rendering that the service uses. Sends nothing,
-//! stores nothing, and never touches the state.
+//! `lowtide preview`: prints what a notification will look like, rendered by the same code as in the service. Sends and stores
+//! nothing, and never reads or writes the state.
 
 mod content;
+mod target;
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use self::content::PreviewContent;
-use super::args::{OutputFormat, PreviewArgs as Options};
+use super::args::{OutputFormat, PreviewArgs};
 use super::{CommandContext, Exit, print_json};
 use crate::app;
 use crate::cli::output::{print_error, print_line, write_stdout};
@@ -21,18 +22,18 @@ use crate::util::text::{clean, nearest};
 #[derive(Serialize)]
 struct PreviewReport<'a> {
     event: &'a str,
-    /// Whether the figures were read just now; otherwise they are samples.
+    /// Set if the figures were read just now; otherwise they are samples.
     real: bool,
     notes: &'a [String],
     notifiers: BTreeMap<Name, MessagePreview>,
 }
 
-pub(super) async fn run(context: &CommandContext, options: &Options) -> Exit {
+pub(super) async fn run(context: &CommandContext, args: &PreviewArgs) -> Exit {
     let config = match context.load_or_report() {
         Ok(config) => config,
         Err(exit) => return exit,
     };
-    if let Err(exit) = check_names(&config, options) {
+    if let Err(exit) = check_names(&config, args) {
         return exit;
     }
     let routes = match app::build_routes(&config, &context.redactor) {
@@ -43,46 +44,46 @@ pub(super) async fn run(context: &CommandContext, options: &Options) -> Exit {
         }
     };
     let now = SystemClock.now();
-    let content = match content::build_content(&config, &context.redactor, options, now).await {
+    let content = match content::build_content(&config, &context.redactor, args, now).await {
         Ok(content) => content,
         Err(exit) => return exit,
     };
-    let shown = |name: &Name| match options.notifier.as_slice() {
+    let shown = |name: &Name| match args.notifier.as_slice() {
         [] => content.notifiers.contains(name),
-        names => names.iter().any(|it| **it == **name),
+        names => names.iter().any(|selected| **selected == **name),
     };
     let routes = routes.into_iter().filter(|(name, _)| shown(name));
     let notifiers: BTreeMap<Name, MessagePreview> =
         routes.map(|(name, route)| (name.clone(), route.notifier.preview(&content.message(&name, now)))).collect();
-    if let Err(exit) = write_html(options, &notifiers) {
+    if let Err(exit) = write_html(args, &notifiers) {
         return exit;
     }
-    match options.output {
+    match args.output {
         OutputFormat::Json => {
-            let event = content::event_name(options.event);
+            let event = content::event_name(args.event);
             print_json(&PreviewReport { event, real: content.real, notes: &content.notes, notifiers });
         }
-        OutputFormat::Text => print(options, &content, &notifiers),
+        OutputFormat::Text => print(args, &content, &notifiers),
     }
     Exit::Success
 }
 
-/// Every name that nothing defines is bad usage, and all of them are told at once.
-fn check_names(config: &Config, options: &Options) -> Result<(), Exit> {
+/// Reports every name that the configuration does not define; any of them is bad usage.
+fn check_names(config: &Config, args: &PreviewArgs) -> Result<(), Exit> {
     let mut rules: Vec<&str> = config.rules.iter().map(|rule| rule.name.as_ref()).collect();
     rules.push(crate::domain::rule::UNREADABLE);
     let mut valid = true;
-    valid &= options.rule.as_deref().is_none_or(|name| is_known("rule", name, &rules));
+    valid &= args.rule.as_deref().is_none_or(|name| is_known("rule", name, &rules));
     let notifiers: Vec<&str> = config.notifiers.keys().map(AsRef::as_ref).collect();
-    for name in &options.notifier {
+    for name in &args.notifier {
         valid &= is_known("notifier", name, &notifiers);
     }
     let accounts: Vec<&str> = config.accounts.keys().map(AsRef::as_ref).collect();
-    valid &= options.account.as_deref().is_none_or(|name| is_known("account", name, &accounts));
+    valid &= args.account.as_deref().is_none_or(|name| is_known("account", name, &accounts));
     if valid { Ok(()) } else { Err(Exit::Usage) }
 }
 
-/// Whether a name is one of these; otherwise it is told which there are.
+/// Returns `true` if a name is known; otherwise prints an error that suggests a known one or lists them all.
 pub(super) fn is_known(what: &str, name: &str, known: &[&str]) -> bool {
     let found = known.contains(&name);
     if !found {
@@ -95,19 +96,19 @@ pub(super) fn is_known(what: &str, name: &str, known: &[&str]) -> bool {
     found
 }
 
-/// The HTML as a page that stands alone: its pictures are inside.
+/// Returns the HTML with its pictures embedded, so that the page is self-contained.
 fn page(preview: &MessagePreview) -> Option<String> {
     let html = preview.html.clone()?;
     Some(preview.pictures.iter().fold(html, |html, (id, address)| html.replace(&format!("cid:{id}"), address)))
 }
 
-fn write_html(options: &Options, notifiers: &BTreeMap<Name, MessagePreview>) -> Result<(), Exit> {
-    let Some(file) = &options.html else { return Ok(()) };
+fn write_html(args: &PreviewArgs, notifiers: &BTreeMap<Name, MessagePreview>) -> Result<(), Exit> {
+    let Some(file) = &args.html else { return Ok(()) };
     let pages: Vec<(&Name, String)> =
         notifiers.iter().filter_map(|(name, preview)| Some((name, page(preview)?))).collect();
     let ((_, page), same) = match pages.as_slice() {
         [] => {
-            print_error!("lowtide: none of these notifiers sends HTML: name an e-mail notifier with --notifier");
+            print_error!("lowtide: none of these notifiers sends HTML: name an email notifier with --notifier");
             return Err(Exit::Usage);
         }
         [first, rest @ ..] => (first, rest.iter().all(|(_, page)| *page == first.1)),
@@ -118,17 +119,17 @@ fn write_html(options: &Options, notifiers: &BTreeMap<Name, MessagePreview>) -> 
         return Err(Exit::Usage);
     }
     std::fs::write(file, page).map_err(|error| {
-        print_error!("lowtide: {} cannot be written: {error}", file.display());
+        print_error!("lowtide: cannot write {}: {error}", file.display());
         Exit::Failure
     })
 }
 
-fn print(options: &Options, content: &PreviewContent, notifiers: &BTreeMap<Name, MessagePreview>) {
+fn print(args: &PreviewArgs, content: &PreviewContent, notifiers: &BTreeMap<Name, MessagePreview>) {
     for note in &content.notes {
         print_line!("note: {}", clean(note));
     }
     if notifiers.is_empty() {
-        print_line!("nobody would be told of this");
+        print_line!("no notifier would get this");
     }
     for (name, preview) in notifiers {
         print_line!("\n==== {} ====", clean(name));
@@ -137,7 +138,7 @@ fn print(options: &Options, content: &PreviewContent, notifiers: &BTreeMap<Name,
         }
         part("subject", preview.subject.as_deref());
         part("text", preview.text.as_deref());
-        match (&options.html, &preview.html) {
+        match (&args.html, &preview.html) {
             (Some(file), Some(_)) => print_line!("\n-- html\nwritten to {}", file.display()),
             (_, html) => part("html", html.as_deref()),
         }

@@ -1,43 +1,44 @@
-//! Pictures for a terminal: about what a reader sees in Slack.
+//! Drawing of Slack messages for a terminal. Pure.
 //!
-//! Pure. Text from outside is made harmless here (`paint::lines`), so nothing drawn can steer the terminal; without
-//! colour there is no escape sequence at all.
+//! Control characters in outside text are made visible (`paint::lines`), so that a message cannot control the terminal. Without
+//! colour, the output has no escape sequences at all.
 
 mod mrkdwn;
 mod paint;
 
+use anstyle::Effects;
 use serde_json::Value;
 
-use self::paint::{BOLD, DIM, PLAIN, Painter, StyledLine};
+use self::paint::{Painter, StyledLine};
 use super::slack_sink::SlackMessage;
 
-/// How to draw.
+/// Options of a drawing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DrawStyle {
-    /// Whether ANSI escape sequences may be used.
+    /// Permission to use ANSI escape sequences.
     pub colour: bool,
-    /// Columns of the terminal.
+    /// Width of the terminal, in columns.
     pub width: usize,
 }
 
-/// A message as Slack shows it: its text, and below it the attachments, each with a bar in its colour.
+/// Draws a message as Slack shows it: its text, and below it the attachments, each with a bar in its colour.
 pub fn slack(message: &SlackMessage, style: DrawStyle) -> String {
     let mut painter = Painter::new(style);
     let mut parts = Vec::new();
     if let Some(text) = message.body["text"].as_str() {
-        parts.extend(mrkdwn::lines(text, BOLD));
+        parts.extend(mrkdwn::lines(text, Effects::BOLD));
     }
     parts.extend(blocks(&message.body["blocks"]));
-    painter.put("", PLAIN, &parts);
+    painter.put(&parts);
     for (at, attachment) in elements(&message.body["attachments"]).enumerate() {
         if at > 0 {
             painter.gap();
         }
         let mut inside = blocks(&attachment["blocks"]);
         if inside.is_empty() {
-            // Attachments of the old kind, and what stands for one where nothing else can be shown.
-            let old = ["text", "fallback"].iter().find_map(|key| attachment[key].as_str());
-            inside = mrkdwn::lines(old.unwrap_or_default(), PLAIN);
+            // Legacy attachments have a text or a fallback instead of blocks.
+            let legacy = ["text", "fallback"].iter().find_map(|key| attachment[key].as_str());
+            inside = mrkdwn::lines(legacy.unwrap_or_default(), Effects::new());
         }
         painter.bar(attachment["color"].as_str().unwrap_or_default(), &inside);
     }
@@ -56,21 +57,22 @@ fn block(block: &Value) -> Vec<StyledLine> {
     match block["type"].as_str() {
         Some("section") => {
             let texts = std::iter::once(&block["text"]).chain(elements(&block["fields"]));
-            texts.flat_map(|it| text(it, PLAIN)).collect()
+            texts.flat_map(|object| text(object, Effects::new())).collect()
         }
-        Some("header") => text(&block["text"], BOLD),
+        Some("header") => text(&block["text"], Effects::BOLD),
         Some("context") => {
-            let texts: Vec<&str> = elements(&block["elements"]).filter_map(|it| it["text"].as_str()).collect();
-            mrkdwn::lines(&texts.join("  "), DIM)
+            let texts: Vec<&str> =
+                elements(&block["elements"]).filter_map(|element| element["text"].as_str()).collect();
+            mrkdwn::lines(&texts.join("  "), Effects::DIMMED)
         }
         _ => Vec::new(),
     }
 }
 
-fn text(text: &Value, attributes: u8) -> Vec<StyledLine> {
-    match (text["type"].as_str(), text["text"].as_str()) {
-        (Some("mrkdwn"), Some(words)) => mrkdwn::lines(words, attributes),
-        (_, Some(words)) => paint::lines(&mrkdwn::unescaped(words), attributes),
+fn text(object: &Value, effects: Effects) -> Vec<StyledLine> {
+    match (object["type"].as_str(), object["text"].as_str()) {
+        (Some("mrkdwn"), Some(text)) => mrkdwn::lines(text, effects),
+        (_, Some(text)) => paint::lines(&mrkdwn::unescaped(text), effects),
         _ => Vec::new(),
     }
 }

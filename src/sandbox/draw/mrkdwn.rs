@@ -1,30 +1,32 @@
-//! Slack's mrkdwn → characters with a face: `*bold*`, `_italic_`, `<url|label>`, mentions, entities.
+//! Parser of Slack's mrkdwn into styled characters: `*bold*`, `_italic_`, `<url|label>`, mentions, entities.
 //!
-//! Only what a message of lowtide can hold; the rest (lists, code, strike) stays as it is written. Never fails.
+//! It covers what messages of lowtide can contain. Anything else (lists, code, strike) is shown as written. Never fails.
 
-use super::paint::{BOLD, ITALIC, PLAIN, StyledChar, StyledLine, UNDERLINE, sanitized};
+use anstyle::Effects;
 
-/// The lines of a text.
-pub(super) fn lines(text: &str, attributes: u8) -> Vec<StyledLine> {
-    sanitized(text).split('\n').map(|line| inline(line, attributes, PLAIN)).collect()
+use super::paint::{StyledChar, StyledLine, sanitized};
+
+/// Parses the lines of a text.
+pub(super) fn lines(text: &str, effects: Effects) -> Vec<StyledLine> {
+    sanitized(text).split('\n').map(|line| inline(line, effects, Effects::new())).collect()
 }
 
-/// `&amp;`, `&lt;` and `&gt;`: the only entities that Slack knows.
+/// Replaces `&amp;`, `&lt;` and `&gt;`, the only entities that Slack knows.
 pub(super) fn unescaped(text: &str) -> String {
     text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 }
 
-/// `open` are the marks that this text stands between.
-fn inline(line: &str, attributes: u8, open: u8) -> StyledLine {
+/// Parses text within a line. `open` has the effects whose marks enclose this text.
+fn inline(line: &str, effects: Effects, open: Effects) -> StyledLine {
     let mut out = StyledLine::new();
     let mut rest = line;
     let mut before = ' ';
     while let Some(c) = rest.chars().next() {
         let after = &rest[c.len_utf8()..];
         let marked = match c {
-            '<' => after.split_once('>').map(|(inside, after)| (link_or_mention(inside, attributes), after)),
-            '*' => marked(after, before, ('*', BOLD), attributes, open),
-            '_' => marked(after, before, ('_', ITALIC), attributes, open),
+            '<' => after.split_once('>').map(|(inside, after)| (link_or_mention(inside, effects), after)),
+            '*' => marked(after, before, ('*', Effects::BOLD), effects, open),
+            '_' => marked(after, before, ('_', Effects::ITALIC), effects, open),
             _ => None,
         };
         if let Some((cells, after)) = marked {
@@ -34,14 +36,14 @@ fn inline(line: &str, attributes: u8, open: u8) -> StyledLine {
             continue;
         }
         let (plain, after) = character(rest, c);
-        out.push((plain, attributes));
+        out.push((plain, effects));
         rest = after;
         before = plain;
     }
     out
 }
 
-/// The next character, an entity being one.
+/// Returns the next character, which may be written as an entity, and the rest.
 fn character(rest: &str, first: char) -> (char, &str) {
     for (entity, meaning) in [("&amp;", '&'), ("&lt;", '<'), ("&gt;", '>')] {
         if let Some(after) = rest.strip_prefix(entity) {
@@ -51,29 +53,29 @@ fn character(rest: &str, first: char) -> (char, &str) {
     (first, &rest[first.len_utf8()..])
 }
 
-/// What stands between two marks, if these are a pair that hugs words from outside.
+/// Returns the text between two marks and the rest of the line, if the marks enclose whole words.
 fn marked(
     after: &str,
     before: char,
-    (mark, attribute): (char, u8),
-    attributes: u8,
-    open: u8,
+    (mark, effect): (char, Effects),
+    effects: Effects,
+    open: Effects,
 ) -> Option<(StyledLine, &str)> {
-    // Bold within bold is none; this bounds how deep it goes, too.
-    if open & attribute != 0 || before.is_alphanumeric() || after.starts_with([' ', mark]) {
+    // Bold text cannot contain bold text, which also bounds the recursion.
+    if open.contains(effect) || before.is_alphanumeric() || after.starts_with([' ', mark]) {
         return None;
     }
     let mut ends = after.match_indices(mark);
     let (inside, after) = ends.find_map(|(at, _)| {
         let (inside, after) = (&after[..at], &after[at + 1..]);
-        let hugs = !inside.is_empty() && !inside.ends_with(' ') && !after.starts_with(char::is_alphanumeric);
-        hugs.then_some((inside, after))
+        let encloses = !inside.is_empty() && !inside.ends_with(' ') && !after.starts_with(char::is_alphanumeric);
+        encloses.then_some((inside, after))
     })?;
-    Some((inline(inside, attributes | attribute, open | attribute), after))
+    Some((inline(inside, effects | effect, open | effect), after))
 }
 
-/// What `<…>` shows: a mention, a channel, or a link.
-fn link_or_mention(inside: &str, attributes: u8) -> StyledLine {
+/// Parses the inside of `<…>`: a mention, a channel or a link.
+fn link_or_mention(inside: &str, effects: Effects) -> StyledLine {
     let (target, label) = inside.split_once('|').map_or((inside, None), |(target, label)| (target, Some(label)));
     let shown = match (target.chars().next(), label) {
         (Some('!' | '@'), Some(label)) => format!("@{}", label.trim_start_matches('@')),
@@ -82,7 +84,7 @@ fn link_or_mention(inside: &str, attributes: u8) -> StyledLine {
         (_, Some(label)) => format!("[{label}]"),
         (_, None) => target.to_owned(),
     };
-    let attributes =
-        if matches!(target.chars().next(), Some('!' | '@' | '#')) { attributes | BOLD } else { attributes | UNDERLINE };
-    unescaped(&shown).chars().map(|c| -> StyledChar { (c, attributes) }).collect()
+    let is_mention = matches!(target.chars().next(), Some('!' | '@' | '#'));
+    let effects = effects | if is_mention { Effects::BOLD } else { Effects::UNDERLINE };
+    unescaped(&shown).chars().map(|c| -> StyledChar { (c, effects) }).collect()
 }

@@ -1,38 +1,31 @@
-//! Characters with a face → lines of a terminal: made harmless, wrapped by display width, coloured if wanted.
-//!
-//! Knows nothing of Slack or mail. The only place that writes an escape sequence.
+//! Output of styled characters as lines of a terminal, wrapped by display width.
 
+use anstyle::{Effects, RgbColor, Style};
 use unicode_width::UnicodeWidthChar;
 
 use super::DrawStyle;
 use crate::util::text::clean;
 
-pub(super) const PLAIN: u8 = 0;
-pub(super) const BOLD: u8 = 1;
-pub(super) const ITALIC: u8 = 2;
-pub(super) const DIM: u8 = 4;
-pub(super) const UNDERLINE: u8 = 8;
-
-/// One character and how it looks: a sum of the constants above.
-pub(super) type StyledChar = (char, u8);
-/// One line before it is wrapped.
+/// One character with its effects.
+pub(super) type StyledChar = (char, Effects);
+/// One line before wrapping.
 pub(super) type StyledLine = Vec<StyledChar>;
 
-/// Narrower than this nothing can be read; the terminal may wrap then.
+/// Lowest width of lines, in columns; a narrower terminal has to wrap them itself.
 const MIN_WIDTH: usize = 20;
 
-/// Text from outside as lines of one face: line breaks break, tabs are spaces, nothing else controls the terminal.
-pub(super) fn lines(text: &str, attributes: u8) -> Vec<StyledLine> {
-    sanitized(text).split('\n').map(|line| line.chars().map(|c| (c, attributes)).collect()).collect()
+/// Splits outside text into lines with the same effects.
+pub(super) fn lines(text: &str, effects: Effects) -> Vec<StyledLine> {
+    sanitized(text).split('\n').map(|line| line.chars().map(|c| (c, effects)).collect()).collect()
 }
 
-/// The same without a face, for whoever has to look at the text first.
+/// Keeps line breaks, turns tabs into spaces, and makes all other control characters visible.
 pub(super) fn sanitized(text: &str) -> String {
     let text = text.replace("\r\n", "\n").replace('\t', " ");
     text.split('\n').map(clean).collect::<Vec<_>>().join("\n")
 }
 
-/// Puts a picture together from top to bottom.
+/// Builder of a drawing, from top to bottom.
 pub(super) struct Painter {
     colour: bool,
     width: usize,
@@ -44,23 +37,19 @@ impl Painter {
         Self { colour: style.colour, width: style.width.max(MIN_WIDTH), out: String::new() }
     }
 
-    /// Lines, each with this text in front, also where it is wrapped.
-    pub(super) fn put(&mut self, before: &str, attributes: u8, lines: &[StyledLine]) {
-        let margin: StyledLine = before.chars().map(|c| (c, attributes)).collect();
-        let margin = self.painted(&margin);
-        self.put_behind(&margin, before.chars().count(), lines);
+    /// Adds lines without a margin.
+    pub(super) fn put(&mut self, lines: &[StyledLine]) {
+        self.put_after("", 0, lines);
     }
 
-    /// Lines behind a bar in a colour like `#c62828`.
+    /// Adds lines after a bar in a colour such as `#c62828`.
     pub(super) fn bar(&mut self, colour: &str, lines: &[StyledLine]) {
-        let bar = match rgb(colour) {
-            Some((red, green, blue)) if self.colour => format!("\u{1b}[38;2;{red};{green};{blue}m▌\u{1b}[0m "),
-            _ => "▌ ".to_owned(),
-        };
-        self.put_behind(&bar, 2, lines);
+        let style = rgb(colour).filter(|_| self.colour).map_or_else(Style::new, RgbColor::on_default);
+        self.put_after(&format!("{style}▌{style:#} "), 2, lines);
     }
 
-    fn put_behind(&mut self, margin: &str, columns: usize, lines: &[StyledLine]) {
+    /// Adds lines, each after a margin of this many columns, also where they wrap.
+    fn put_after(&mut self, margin: &str, columns: usize, lines: &[StyledLine]) {
         for line in lines.iter().flat_map(|line| wrapped(line, self.width - columns)) {
             let text = self.painted(&line);
             self.out.push_str(format!("{margin}{text}").trim_end());
@@ -68,46 +57,30 @@ impl Painter {
         }
     }
 
-    /// An empty line.
+    /// Adds an empty line.
     pub(super) fn gap(&mut self) {
         self.out.push('\n');
     }
 
-    /// The picture.
+    /// Returns the finished drawing.
     pub(super) fn done(self) -> String {
         self.out
     }
 
     fn painted(&self, line: &[StyledChar]) -> String {
-        let mut text = String::new();
-        let mut now = PLAIN;
-        for &(c, attributes) in line {
-            if self.colour && attributes != now {
-                text.push_str(&escape(now, attributes));
-                now = attributes;
-            }
-            text.push(c);
-        }
-        if now != PLAIN {
-            text.push_str(&escape(now, PLAIN));
-        }
-        text
+        let runs = line.chunk_by(|(_, left), (_, right)| left == right);
+        let painted = runs.map(|run| {
+            let effects = run.first().map(|(_, effects)| *effects).filter(|_| self.colour);
+            let style = Style::new().effects(effects.unwrap_or_default());
+            let text: String = run.iter().map(|(c, _)| *c).collect();
+            format!("{style}{text}{style:#}")
+        });
+        painted.collect()
     }
 }
 
-/// From one face to another: everything off, then what is wanted on.
-fn escape(from: u8, to: u8) -> String {
-    let mut text = if from == PLAIN { String::new() } else { "\u{1b}[0m".to_owned() };
-    for (attribute, code) in [(BOLD, 1), (DIM, 2), (ITALIC, 3), (UNDERLINE, 4)] {
-        if to & attribute != 0 {
-            text.push_str(&format!("\u{1b}[{code}m"));
-        }
-    }
-    text
-}
-
-/// `#c62828`, or one of the names that Slack knows.
-fn rgb(colour: &str) -> Option<(u8, u8, u8)> {
+/// Parses `#c62828`, or one of the names that Slack knows.
+fn rgb(colour: &str) -> Option<RgbColor> {
     let digits = match colour {
         "good" => "2eb67d",
         "warning" => "ecb22e",
@@ -118,10 +91,10 @@ fn rgb(colour: &str) -> Option<(u8, u8, u8)> {
         return None;
     }
     let part = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).ok();
-    Some((part(0)?, part(2)?, part(4)?))
+    Some(RgbColor(part(0)?, part(2)?, part(4)?))
 }
 
-/// At most `width` columns a line, broken at spaces; a word that is longer is broken where it must be.
+/// Wraps a line at spaces to at most `width` columns; a longer word is broken within.
 fn wrapped(line: &[StyledChar], width: usize) -> Vec<StyledLine> {
     let line = &line[..without_spaces(line)];
     let mut lines = vec![StyledLine::new()];
@@ -136,7 +109,7 @@ fn wrapped(line: &[StyledChar], width: usize) -> Vec<StyledLine> {
             lines.push(StyledLine::new());
             used = 0;
             if space {
-                continue; // the break stands for it
+                continue; // the line break replaces the spaces
             }
         }
         for cell in piece {
@@ -157,7 +130,7 @@ fn columns((c, _): StyledChar) -> usize {
     c.width().unwrap_or(0)
 }
 
-/// How long a line is without the spaces at its end.
+/// Returns the length of a line without the spaces at its end.
 fn without_spaces(line: &[StyledChar]) -> usize {
     line.iter().rposition(|(c, _)| *c != ' ').map_or(0, |last| last + 1)
 }

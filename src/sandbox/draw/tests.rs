@@ -1,4 +1,4 @@
-//! What the pictures look like, and that nothing in them can steer the terminal.
+//! Tests of the drawings, and that outside text in them cannot control the terminal.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -22,7 +22,7 @@ fn line(text: &str) -> String {
     slack(&slack_message(json!({ "text": text })), STYLE)
 }
 
-/// A section, which unlike the text is not bold as a whole.
+/// Draws a section, which unlike the text is not bold as a whole.
 fn coloured(text: &str) -> String {
     let section = json!({ "type": "section", "text": { "type": "mrkdwn", "text": text } });
     slack(&slack_message(json!({ "blocks": [section] })), DrawStyle { colour: true, ..STYLE })

@@ -1,6 +1,6 @@
-//! One SMTP conversation (RFC 5321), from the greeting to the goodbye.
+//! One SMTP connection (RFC 5321), from the greeting to QUIT.
 //!
-//! Keeps at most one mail and one line in memory. The end of a mail is `<CRLF>.<CRLF>` and nothing that looks like it.
+//! It keeps at most one email and one line in memory. Only `<CRLF>.<CRLF>` ends an email, and no similar sequence.
 
 use std::io;
 
@@ -8,34 +8,34 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWrite
 
 use super::ReceivedMail;
 
-/// Longer command lines are refused (RFC 5321 asks for 512 and what extensions add).
+/// Longest command line (RFC 5321 requires 512 plus the additions of extensions).
 const MAX_COMMAND_BYTES: usize = 2048;
-/// As much of a line of a mail is looked at; what is longer makes the mail too big.
+/// Longest line of an email; a longer line makes the email too big.
 const MAX_LINE_BYTES: usize = 64 * 1024;
-/// Bigger mails are refused.
+/// Size above which an email is rejected.
 const MAX_MAIL_BYTES: usize = 1024 * 1024;
-/// As many recipients as one mail may have.
+/// Highest number of recipients of one email.
 const MAX_RECIPIENTS: usize = 100;
 
 const OK: &str = "250 OK";
 
-/// One line, without its end.
+/// One line without its line break.
 struct SmtpLine {
     text: Vec<u8>,
-    /// It was longer than what is kept of it.
+    /// Set if the line was longer than the kept text.
     cut: bool,
-    /// It ended as lines do in SMTP, and not with a bare line feed.
+    /// Set if the line ended with CRLF, and not with a bare line feed.
     crlf: bool,
 }
 
-/// The mail that is being put together.
+/// Sender and recipients of the current email.
 #[derive(Default)]
 struct SmtpEnvelope {
     from: Option<String>,
     to: Vec<String>,
 }
 
-/// Talks until the client says goodbye or goes. A mail is kept before the client hears that it was taken.
+/// Serves a client until it sends QUIT or disconnects. Keeps each email before it confirms it.
 pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     keep: impl Fn(ReceivedMail),
@@ -75,7 +75,7 @@ pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 impl SmtpEnvelope {
-    /// The answer to everything but DATA and QUIT.
+    /// Returns the reply to every command except DATA and QUIT.
     fn answer(&mut self, verb: &str, rest: &str) -> &'static str {
         match verb {
             "EHLO" | "HELO" => {
@@ -89,7 +89,7 @@ impl SmtpEnvelope {
             "NOOP" => OK,
             "MAIL" if self.from.is_some() => "503 there is a sender already",
             "MAIL" => match path(rest, "FROM:") {
-                // The empty one is the sender of bounces.
+                // Bounces have an empty sender.
                 Some(address) => {
                     self.from = Some(address);
                     OK
@@ -105,19 +105,19 @@ impl SmtpEnvelope {
                 }
                 _ => "501 RCPT TO:<address>",
             },
-            _ => "502 not here",
+            _ => "502 not implemented",
         }
     }
 }
 
-/// The address in `FROM:<address> PARAMETERS`.
+/// Parses the address in `FROM:<address> PARAMETERS`.
 fn path(rest: &str, keyword: &str) -> Option<String> {
     let (word, rest) = rest.trim_start().split_at_checked(keyword.len())?;
     let (address, _) = rest.trim_start().strip_prefix('<')?.split_once('>')?;
     word.eq_ignore_ascii_case(keyword).then(|| address.to_owned())
 }
 
-/// The mail, its dots unstuffed; `None` if it was too big, which is known only at its end.
+/// Reads an email and removes its dot-stuffing. Returns `None` for an email that is too big, after reading it to its end.
 async fn data<S: AsyncBufRead + Unpin>(stream: &mut S) -> io::Result<Option<Vec<u8>>> {
     let mut mail = Vec::new();
     let mut too_big = false;
@@ -144,7 +144,8 @@ async fn data<S: AsyncBufRead + Unpin>(stream: &mut S) -> io::Result<Option<Vec<
     }
 }
 
-/// The next line, at most `longest` bytes of it; `None` when the client has gone, also in the middle of a line.
+/// Reads the next line and keeps at most `longest` bytes of it. Returns `None` if the client has disconnected, also in the middle
+/// of a line.
 async fn read_line<S: AsyncBufRead + Unpin>(stream: &mut S, longest: usize) -> io::Result<Option<SmtpLine>> {
     let mut received = SmtpLine { text: Vec::new(), cut: false, crlf: false };
     let mut last = 0;
@@ -155,7 +156,7 @@ async fn read_line<S: AsyncBufRead + Unpin>(stream: &mut S, longest: usize) -> i
         }
         let end = buffer.iter().position(|byte| *byte == b'\n');
         let piece = &buffer[..end.unwrap_or(buffer.len())];
-        // One more than is kept, for the carriage return.
+        // One byte more than is kept, for the carriage return.
         let room = (longest + 1).saturating_sub(received.text.len()).min(piece.len());
         received.text.extend_from_slice(&piece[..room]);
         received.cut |= room < piece.len();

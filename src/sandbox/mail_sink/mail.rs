@@ -1,6 +1,6 @@
-//! A mail that was taken: its envelope, its bytes, what a mail program makes of it, and how it becomes two files.
+//! A received email: its envelope, its bytes, its decoded parts, and its output as two files.
 //!
-//! Everything in it comes from outside: it is decoded, not judged, and only the file names are made safe here.
+//! All content comes from outside. It is decoded without checks; only the file names are made safe here.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -14,41 +14,41 @@ use mail_parser::{Addr, Address, MessageParser, MimeHeaders, PartType};
 
 use crate::util::text::escape_html;
 
-/// Longest part of a file name that comes from a subject.
+/// Length of a subject's part in a file name, at most.
 const MAX_SLUG_CHARS: usize = 50;
-/// Multiparts within multiparts; deeper ones are not looked into.
+/// Deepest nesting of multiparts that is decoded.
 const MAX_DEPTH: usize = 5;
 
-/// Pictures of one mail that are kept; its size is bounded already.
+/// Highest number of pictures kept of one email.
 const MAX_PICTURES: usize = 10;
-/// Kinds of pictures that a page may hold; none of them can run anything.
+/// Image types that a page may embed; none of them can contain scripts.
 const PICTURES: [&str; 3] = ["png", "jpeg", "gif"];
 
-/// A mail that was taken.
+/// An email that the sink accepted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReceivedMail {
-    /// The sender's address, as MAIL said; empty for a bounce.
+    /// Sender's address from the MAIL command; empty for a bounce.
     pub envelope_from: String,
-    /// The recipients' addresses, as RCPT said.
+    /// Recipients' addresses from the RCPT commands.
     pub envelope_to: Vec<String>,
-    /// The mail itself, as it came.
+    /// Unmodified bytes of the email.
     pub raw: Vec<u8>,
-    /// The header, decoded; empty if there is none.
+    /// Decoded subject; empty without that header.
     pub subject: String,
-    /// The header, as `Name <address>`.
+    /// Decoded sender, as `Name <address>`.
     pub from: String,
-    /// The header, as `Name <address>` each.
+    /// Decoded recipients, each as `Name <address>`.
     pub to: Vec<String>,
-    /// The first plain text; empty if there is none.
+    /// First plain text part; empty without one.
     pub text: String,
-    /// The first HTML, if there is any.
+    /// First HTML part of the email.
     pub html: Option<String>,
-    /// What the HTML shows by `cid:` and the first of each, its Content-ID: the picture as a `data:` address.
+    /// Pictures that the HTML shows by `cid:`: the Content-ID and a `data:` address.
     pub pictures: Vec<(String, String)>,
 }
 
 impl ReceivedMail {
-    /// Decodes a mail. What cannot be decoded is empty.
+    /// Decodes an email. Parts that cannot be decoded are empty.
     pub fn new(envelope_from: String, envelope_to: Vec<String>, raw: Vec<u8>) -> Self {
         let mut mail = Self { envelope_from, envelope_to, raw, ..Self::default() };
         if let Some(head) = MessageParser::default().parse_headers(&mail.raw) {
@@ -64,8 +64,8 @@ impl ReceivedMail {
         mail
     }
 
-    /// Writes `001-<subject>.eml` and `001-<subject>.html` into the folder, for its owner only, in place of what stood
-    /// there, and returns both paths.
+    /// Writes `001-<subject>.eml` and `001-<subject>.html` into the folder, readable by the owner only, and returns both paths.
+    /// Replaces existing files.
     pub fn write(&self, folder: &Path, number: usize) -> io::Result<(PathBuf, PathBuf)> {
         let stem = format!("{number:03}-{}", slug(&self.subject));
         let (eml, html) = (folder.join(format!("{stem}.eml")), folder.join(format!("{stem}.html")));
@@ -74,7 +74,7 @@ impl ReceivedMail {
         Ok((eml, html))
     }
 
-    /// Its HTML with the pictures inside, or its text as a page.
+    /// Returns the HTML with embedded pictures, or the text as a page.
     fn page(&self) -> String {
         let Some(html) = &self.html else {
             let [title, text] = [&self.subject, &self.text].map(|text| escape_html(text));
@@ -83,15 +83,15 @@ impl ReceivedMail {
                  <body><pre>{text}</pre></body></html>\n"
             );
         };
-        // Each once: a page that names one picture a thousand times must not hold it a thousand times.
+        // Each picture is embedded once, so that a page that names it a thousand times stays small.
         let show = |html: String, (id, address): &(String, String)| html.replacen(&format!("cid:{id}"), address, 1);
         self.pictures.iter().fold(html.clone(), show)
     }
 }
 
-/// The first text and the first HTML of a mail, and its pictures.
+/// First text, first HTML and pictures of an email.
 ///
-/// Multiparts are taken apart here and the crate sees single texts only: mails within mails make it overflow the stack.
+/// Multiparts are split here, and the crate parses only single parts: nested emails would make it overflow the stack.
 #[derive(Default)]
 struct MailBodies {
     text: Option<String>,
@@ -123,7 +123,7 @@ impl MailBodies {
         else {
             return;
         };
-        // An empty name would stand everywhere.
+        // An empty id would match every `cid:`.
         if PICTURES.contains(&kind.as_str()) && !id.is_empty() && self.pictures.len() < MAX_PICTURES {
             self.pictures.push((id.to_owned(), format!("data:image/{kind};base64,{}", STANDARD.encode(bytes))));
         }
@@ -142,7 +142,7 @@ impl MailBodies {
     }
 }
 
-/// The parts between the lines that are the boundary.
+/// Splits a multipart at its boundary lines.
 fn split<'a>(multipart: &'a [u8], boundary: &str) -> Vec<&'a [u8]> {
     let mark = format!("--{boundary}");
     let mut parts = Vec::new();
@@ -152,7 +152,7 @@ fn split<'a>(multipart: &'a [u8], boundary: &str) -> Vec<&'a [u8]> {
             && (rest.is_empty() || rest == b"--")
         {
             if let Some(start) = start {
-                // The line break before a boundary belongs to it.
+                // The line break before a boundary is part of the boundary.
                 let part: &[u8] = &multipart[start..at];
                 let part = part.strip_suffix(b"\n").unwrap_or(part);
                 parts.push(part.strip_suffix(b"\r").unwrap_or(part));
@@ -161,7 +161,7 @@ fn split<'a>(multipart: &'a [u8], boundary: &str) -> Vec<&'a [u8]> {
         }
         at += line.len();
     }
-    // A mail that was cut short still has its last part.
+    // A truncated email still has its last part.
     parts.extend(start.map(|start| &multipart[start..]));
     parts
 }
@@ -174,7 +174,7 @@ fn addresses(header: Option<&Address>) -> Vec<String> {
     header.map(|header| header.iter().map(shown).collect()).unwrap_or_default()
 }
 
-/// Lower-case ASCII letters and digits with single hyphens between: nothing that a file system or a shell takes as more.
+/// Turns a subject into lower-case ASCII letters and digits with single hyphens, which are safe in file systems and shells.
 fn slug(subject: &str) -> String {
     let mut slug = String::new();
     for c in subject.chars().map(|c| c.to_ascii_lowercase()) {
@@ -191,7 +191,8 @@ fn slug(subject: &str) -> String {
     if slug.is_empty() { "mail".to_owned() } else { slug.to_owned() }
 }
 
-/// A new file. An old one would keep its mode, and a link would be followed: both go first.
+/// Creates a new file. An existing file or link is removed first, because the file would keep its mode and the link would be
+/// followed.
 fn write_private_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -209,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn file_names_hold_nothing_but_letters_digits_and_hyphens() {
+    fn file_names_contain_only_letters_digits_and_hyphens() {
         for (subject, expected) in [
             ("[warning] acme · History: USD 1,431.00 left", "warning-acme-history-usd-1-431-00-left"),
             ("../../etc/passwd\0\r\n", "etc-passwd"),
@@ -227,7 +228,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn files_are_the_owners_only_and_replace_what_stood_there() {
+    fn files_are_readable_by_the_owner_only_and_replace_existing_ones() {
         use std::os::unix::fs::{PermissionsExt, symlink};
         let folder = tempfile::tempdir().unwrap();
         let outside = folder.path().join("outside");
@@ -253,7 +254,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_bytes_can_make_it_panic(
+        fn no_input_makes_decoding_panic(
             start in "(Content-Type: (multipart/mixed; boundary=a|text/html)\r\n|Subject: =\\?utf-8\\?[bq]\\?)?",
             raw in proptest::collection::vec(proptest::num::u8::ANY, 0..400),
         ) {
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_are_shown_inside_the_page_and_only_pictures() {
+    fn pictures_and_nothing_else_are_embedded_in_the_page() {
         let part = |kind: &str, id: &str| {
             format!(
                 "--r\r\nContent-Type: {kind}\r\nContent-ID: <{id}>\r\nContent-Transfer-Encoding: base64\r\n\r\nAAEC\r\n"
@@ -304,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mail_that_is_none_is_kept_as_it_came() {
+    fn malformed_emails_are_kept_unchanged() {
         for raw in ["", "\r\n", "x", "fits\r\n", ":\r\n", "\0"] {
             let mail = ReceivedMail::new("a@x".to_owned(), Vec::new(), raw.into());
             assert_eq!((mail.raw.as_slice(), mail.subject.as_str(), mail.html), (raw.as_bytes(), "", None));

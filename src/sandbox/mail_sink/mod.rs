@@ -1,7 +1,7 @@
-//! The mail server: plain SMTP on loopback that takes every mail and keeps it.
+//! Mail sink: a plain SMTP server on loopback that accepts every email and keeps it.
 //!
-//! It delivers nothing, asks for no password and speaks no TLS. Whatever a client sends, a conversation stays bounded
-//! in time and memory and nothing panics.
+//! It delivers nothing and has neither passwords nor TLS. Every connection is bounded in time and memory, and no input makes it
+//! panic.
 
 mod conversation;
 mod mail;
@@ -19,9 +19,9 @@ use super::{Activity, ActivityGuard};
 
 pub use self::mail::ReceivedMail;
 
-/// Longer than this no conversation lasts: a client that says nothing must not hold up a clock that waits for it.
+/// Longest connection, so that a silent client does not hold up a simulated clock.
 const CONVERSATION_TIMEOUT: Duration = Duration::from_secs(120);
-/// A listener that cannot accept (no more file descriptors, say) is tried again after this.
+/// Pause after a failure to accept, for example without free file descriptors.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// A running sink; it stops when dropped.
@@ -34,7 +34,7 @@ pub struct MailSink {
 }
 
 impl MailSink {
-    /// Serves on this listener, within the runtime it is called in. Fails only if the listener has no address.
+    /// Starts to serve on a listener, in the current runtime. Fails only if the listener has no address.
     pub fn start(listener: TcpListener, activity: Arc<dyn Activity>) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let mails: Arc<Mutex<Vec<ReceivedMail>>> = Arc::default();
@@ -44,18 +44,18 @@ impl MailSink {
         Ok(Self { address, mails, _shutdown: shutdown.drop_guard() })
     }
 
-    /// What came since the last call, oldest first.
+    /// Removes and returns the emails since the last call, oldest first.
     pub fn take(&self) -> Vec<ReceivedMail> {
         std::mem::take(&mut *self.mails.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What to configure as `host` and `port`, with `tls: none`.
+    /// Returns the address to configure as `host` and `port`, with `tls: none`.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 }
 
-/// Owns the conversations, so that they end with it.
+/// Accepts connections. Their tasks are part of this one, so that they end with it.
 async fn serve(listener: TcpListener, activity: Arc<dyn Activity>, mails: Arc<Mutex<Vec<ReceivedMail>>>) {
     let mut conversations = JoinSet::new();
     loop {
@@ -72,7 +72,7 @@ async fn serve(listener: TcpListener, activity: Arc<dyn Activity>, mails: Arc<Mu
         conversations.spawn(async move {
             let _busy = busy;
             let keep = |mail| mails.lock().unwrap_or_else(PoisonError::into_inner).push(mail);
-            // A client that leaves without a word has nothing more to be told.
+            // An error means that the client has gone.
             let _ = tokio::time::timeout(CONVERSATION_TIMEOUT, conversation::converse(stream, keep)).await;
         });
     }

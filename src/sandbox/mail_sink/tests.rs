@@ -1,4 +1,4 @@
-//! The mail sink, over real SMTP: the notifier's own conversation, and clients that are up to something.
+//! Tests of the mail sink over real SMTP, with the real notifier and with misbehaving clients.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -13,13 +13,13 @@ async fn sink(activity: Arc<dyn Activity>) -> MailSink {
     MailSink::start(TcpListener::bind("127.0.0.1:0").await.unwrap(), activity).unwrap()
 }
 
-/// Says all of it at once, closes that side, and returns the codes of the answers.
+/// Sends all input at once, closes the sending side, and returns the codes of the replies.
 async fn talk(sink: &MailSink, input: impl AsRef<[u8]>) -> Vec<String> {
     let mut stream = TcpStream::connect(sink.address()).await.unwrap();
     let (mut read, mut write) = stream.split();
     let mut output = String::new();
     let speak = async {
-        // The sink may have said goodbye before it heard everything.
+        // Fails if the sink closes the connection before it has read everything.
         let _ = write.write_all(input.as_ref()).await;
         let _ = write.shutdown().await;
     };

@@ -1,6 +1,4 @@
-//! The simulated `CertCentral` over HTTP: who may ask, how often, and whether it works at all just now.
-//!
-//! What it answers is decided beside it, in `answers`. It only listens where it is told to, and changes nothing but the world's time.
+//! HTTP server of the simulated `CertCentral`: authentication, rate limits and faults. The module `answers` builds the responses.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,44 +13,46 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use super::answers::{self, ApiQuery, ApiRefusal};
+use super::answers;
+use super::query::ApiQuery;
+use super::refusal::{ApiRefusal, refuse};
 use super::scenario::{ApiFault, ApiFaultKind, Scenario};
 use super::world::SimulatedWorld;
 use super::{Activity, ActivityGuard};
 use crate::domain::Time;
 use crate::util::clock::Clock;
 
-/// Below the address of the server.
+/// Path of the API.
 pub const PATH: &str = "/services/v2";
-/// The key of a user who may see everything.
+/// API key of a user who can see everything.
 pub const API_KEY: &str = "sandbox-api-key";
-/// The key of a user who may not see finances.
+/// API key of a user who cannot see finances.
 pub const KEY_WITHOUT_FINANCE_ROLE: &str = "sandbox-key-without-finance-role";
-/// The pause in the middle of an answer that breaks off.
+/// Pause in the middle of a response before its connection is closed.
 const BROKEN_RESPONSE_DELAY: Duration = Duration::from_millis(20);
-/// The longest that a request is left without an answer; every client has given up by then.
+/// Longest time without a response, after which every client has given up.
 const HANG_DURATION: Duration = Duration::from_secs(120);
 
-/// A simulated account.
+/// A simulated account and its API.
 pub struct SandboxServer {
     world: Mutex<SimulatedWorld>,
     faults: Vec<ApiFault>,
-    /// Requests per window that a key has; the first is the number.
+    /// Number of requests per window for each key.
     rate_limit: Vec<(usize, Duration)>,
     clock: Arc<dyn Clock>,
     activity: Arc<dyn Activity>,
-    /// When each key's requests came, oldest first; by real time, since a client is real.
+    /// Times of each key's requests, oldest first. Real time, because the clients are real.
     request_times: Mutex<BTreeMap<String, VecDeque<Instant>>>,
 }
 
 impl SandboxServer {
-    /// The account of a scenario whose start is now by `clock`.
+    /// Creates the account of a scenario that starts now by `clock`.
     pub fn new(scenario: Scenario, seed: u64, clock: Arc<dyn Clock>, activity: Arc<dyn Activity>) -> Arc<Self> {
         let start = clock.now();
         Self::started(scenario, seed, start, clock, activity)
     }
 
-    /// The account of a scenario that started then.
+    /// Creates the account of a scenario that started at `start`.
     pub fn started(
         scenario: Scenario,
         seed: u64,
@@ -72,18 +72,18 @@ impl SandboxServer {
         })
     }
 
-    /// An account as it was recorded: it always answers, and as often as it is asked.
+    /// Creates an account with given records, without faults and rate limits.
     pub fn recorded(world: SimulatedWorld, clock: Arc<dyn Clock>, activity: Arc<dyn Activity>) -> Arc<Self> {
         let (world, faults, rate_limit) = (Mutex::new(world), Vec::new(), Vec::new());
         Arc::new(Self { world, faults, rate_limit, clock, activity, request_times: Mutex::default() })
     }
 
-    /// Shows another account from now on.
+    /// Replaces the simulated account.
     pub fn replace_world(&self, world: SimulatedWorld) {
         *self.world.lock().unwrap_or_else(PoisonError::into_inner) = world;
     }
 
-    /// Answers whoever connects, until dropped.
+    /// Serves requests until dropped.
     pub async fn serve(self: Arc<Self>, listener: TcpListener) -> std::io::Result<()> {
         let api = Router::new()
             .route("/finance/balance", get(balance))
@@ -94,19 +94,19 @@ impl SandboxServer {
             .route("/order/certificate/{id}", get(order));
         let router = Router::new()
             .nest(PATH, api)
-            .fallback(async || answers::refuse(&ApiRefusal::NoRoute))
-            .method_not_allowed_fallback(async || answers::refuse(&ApiRefusal::ViewOnly))
+            .fallback(async || refuse(&ApiRefusal::NoRoute))
+            .method_not_allowed_fallback(async || refuse(&ApiRefusal::ViewOnly))
             .layer(axum::middleware::from_fn_with_state(Arc::clone(&self), gate))
             .with_state(self);
         axum::serve(listener, router).await
     }
 
-    /// The world as it is now.
+    /// Simulates until now and reads the account.
     pub fn read_world<R>(&self, read: impl FnOnce(&SimulatedWorld) -> R) -> R {
         read(&self.world())
     }
 
-    /// What keeps the API from working now.
+    /// Returns the fault that is active now.
     pub fn fault(&self) -> Option<ApiFaultKind> {
         let now = self.clock.now();
         let since_start = self.read_world(|world| (now - world.start()).to_std().unwrap_or_default());
@@ -119,7 +119,7 @@ impl SandboxServer {
         world
     }
 
-    /// Whether this key may ask once more in every window.
+    /// Counts a request and returns `true`, or returns `false` if the key has reached a limit.
     fn admit(&self, key: &str) -> bool {
         let now = Instant::now();
         let mut request_times = self.request_times.lock().unwrap_or_else(PoisonError::into_inner);
@@ -139,7 +139,7 @@ impl SandboxServer {
     }
 }
 
-/// Everything that comes before an answer: maintenance, the key, the limit.
+/// Applies faults, the key and the rate limit before a request is answered.
 async fn gate(
     State(sandbox): State<Arc<SandboxServer>>,
     request: axum::extract::Request,
@@ -171,34 +171,34 @@ async fn refusal(
         return Some(fault_response(fault, &sandbox.activity).await);
     }
     if key != API_KEY && key != KEY_WITHOUT_FINANCE_ROLE {
-        return Some(answers::refuse(&ApiRefusal::InvalidKey));
+        return Some(refuse(&ApiRefusal::InvalidKey));
     }
     if !sandbox.admit(key) {
-        return Some(answers::refuse(&ApiRefusal::TooMany));
+        return Some(refuse(&ApiRefusal::TooMany));
     }
     if method != Method::GET {
-        return Some(answers::refuse(&ApiRefusal::ViewOnly));
+        return Some(refuse(&ApiRefusal::ViewOnly));
     }
-    (key == KEY_WITHOUT_FINANCE_ROLE && finance).then(|| answers::refuse(&ApiRefusal::NoFinanceRole))
+    (key == KEY_WITHOUT_FINANCE_ROLE && finance).then(|| refuse(&ApiRefusal::NoFinanceRole))
 }
 
 async fn fault_response(fault: ApiFaultKind, activity: &Arc<dyn Activity>) -> Response {
     match fault {
-        ApiFaultKind::Maintenance => answers::refuse(&ApiRefusal::Maintenance),
-        ApiFaultKind::RateLimited => answers::refuse(&ApiRefusal::TooMany),
-        ApiFaultKind::ServerError => answers::refuse(&ApiRefusal::Internal),
-        ApiFaultKind::RevokedKey => answers::refuse(&ApiRefusal::InvalidKey),
-        ApiFaultKind::Forbidden | ApiFaultKind::HistoryForbidden => answers::refuse(&ApiRefusal::NoFinanceRole),
+        ApiFaultKind::Maintenance => refuse(&ApiRefusal::Maintenance),
+        ApiFaultKind::RateLimited => refuse(&ApiRefusal::TooMany),
+        ApiFaultKind::ServerError => refuse(&ApiRefusal::Internal),
+        ApiFaultKind::RevokedKey => refuse(&ApiRefusal::InvalidKey),
+        ApiFaultKind::Forbidden | ApiFaultKind::HistoryForbidden => refuse(&ApiRefusal::NoFinanceRole),
         ApiFaultKind::Html => {
             let page = "<!DOCTYPE html><html><head><title>Sign in</title></head><body>Please sign in.</body></html>";
             ([(header::CONTENT_TYPE, "text/html")], page).into_response()
         }
         ApiFaultKind::Hang => {
             tokio::time::sleep(HANG_DURATION).await;
-            answers::refuse(&ApiRefusal::Internal)
+            refuse(&ApiRefusal::Internal)
         }
         ApiFaultKind::Broken => {
-            // The beginning goes over the wire before the end fails.
+            // The beginning is sent before the end fails.
             let beginning = futures_util::stream::iter([Ok("{\"balance\":\"1")]);
             let busy = ActivityGuard::begin(activity);
             let end = futures_util::stream::once(async move {
@@ -212,7 +212,7 @@ async fn fault_response(fault: ApiFaultKind, activity: &Arc<dyn Activity>) -> Re
     }
 }
 
-/// Looks something up in the world.
+/// Answers a request from the current state of the account.
 fn respond(
     sandbox: &SandboxServer,
     query: Option<&str>,
@@ -222,7 +222,7 @@ fn respond(
     let now = sandbox.clock.now();
     match sandbox.read_world(|world| answer(world, &query, now)) {
         Ok(json) => (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], json.to_string()).into_response(),
-        Err(refusal) => answers::refuse(&refusal),
+        Err(refusal) => refuse(&refusal),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The simulated API over real HTTP: documented fields, filters, pages, errors and limits.
+//! Tests of the simulated API over real HTTP: documented fields, filters, pages, errors and limits.
 
 #![allow(clippy::unwrap_used)]
 
@@ -42,7 +42,7 @@ impl SandboxApi {
         Self::of(name, SHIPPED.iter().find(|(it, _)| *it == name).unwrap().1).await
     }
 
-    /// Moves the clock to so many hours after the start.
+    /// Moves the clock to this number of hours after the start.
     fn at(&self, hours: u64) -> &Self {
         self.clock.advance("2026-11-02T08:00:00Z".parse::<Time>().unwrap() + Duration::from_secs(3600 * hours));
         self
@@ -72,7 +72,7 @@ fn ids(list: &Value) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_balance_has_the_documented_fields_and_none_of_them_too_many() {
+async fn the_balance_has_the_documented_fields_and_no_others() {
     let limited = SandboxApi::shipped("drain").await.get("/finance/balance").await;
     insta::assert_snapshot!(limited, @r#"{"balance":"4200.00","currency":"USD","negative_balance_limit":"2000.00","total_available_funds":"6200.00","unpaid_invoice_balance":"0.00","used_credit_from_other_containers":"0.00"}"#);
     let unlimited = SandboxApi::shipped("unlimited").await.get("/finance/balance?container_id=11224").await;
@@ -166,10 +166,10 @@ async fn orders_can_be_filtered_by_status_and_end() {
     assert!(later["orders"].as_array().unwrap().iter().any(|order| order["is_renewed"] == true));
 }
 
-/// Whether a value looks as documented.
+/// Check of a value's documented form.
 type FieldCheck = fn(&Value) -> bool;
 
-/// The documented fields of an object: names that are there, and how the value looks.
+/// Asserts that an object has the documented fields in their documented form.
 fn has(what: &str, object: &Value, fields: &[(&str, FieldCheck)]) {
     for (field, fits) in fields {
         let value = object.pointer(&format!("/{}", field.replace('.', "/")));
@@ -321,7 +321,7 @@ async fn orders_have_the_statuses_of_a_real_account() {
     }
     let drain = SandboxApi::shipped("drain").await.get("/order/certificate?filters[status]=issued&limit=1000").await;
     let past = drain["orders"].as_array().unwrap().iter().filter(|it| it["status"] == "expired").count();
-    assert_eq!(past, 1, "what its old order took the place of");
+    assert_eq!(past, 1, "the order that its old order renewed");
 }
 
 #[tokio::test]

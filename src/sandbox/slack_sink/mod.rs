@@ -1,6 +1,6 @@
-//! Slack, as an incoming webhook sees it: an HTTP server on loopback that answers like Slack and keeps what it got.
+//! Slack sink: an HTTP server on loopback that accepts and rejects messages like Slack's incoming webhooks, and keeps them.
 //!
-//! It refuses what Slack would refuse, so that a message too long for Slack fails here too; it shows nothing itself.
+//! It applies Slack's limits, so that a message that is too long for Slack fails here as well.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,9 +16,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Activity, ActivityGuard};
 
-/// The webhooks of the demo: every address below this one is one.
+/// Path of the webhooks; each path below it is one.
 const WEBHOOKS: &str = "/services/DEMO/SINK/";
-/// As much of a request as is read.
+/// Longest request body that is read.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 // Slack's limits; lengths are in characters.
@@ -33,9 +33,9 @@ const MAX_PARTS: usize = 10;
 /// A message that was accepted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SlackMessage {
-    /// The last part of the webhook's address: tells webhooks apart if there are several.
+    /// Last part of the webhook's address, which distinguishes several webhooks.
     pub webhook: String,
-    /// The message: `text`, `attachments`, `blocks`.
+    /// Body of the request, with `text`, `attachments` or `blocks`.
     pub body: Value,
 }
 
@@ -55,7 +55,7 @@ struct SlackSinkState {
 }
 
 impl SlackSink {
-    /// Serves on this listener, within the runtime it is called in. Fails only if the listener has no address.
+    /// Starts to serve on a listener, in the current runtime. Fails only if the listener has no address.
     pub fn start(listener: TcpListener, activity: Arc<dyn Activity>) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let messages: Arc<Mutex<Vec<SlackMessage>>> = Arc::default();
@@ -71,18 +71,18 @@ impl SlackSink {
         Ok(Self { address, messages, _shutdown: shutdown.drop_guard() })
     }
 
-    /// What came since the last call, oldest first.
+    /// Removes and returns the messages since the last call, oldest first.
     pub fn take(&self) -> Vec<SlackMessage> {
         std::mem::take(&mut *self.messages.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The address to configure as `webhook_url`.
+    /// Returns the address to configure as `webhook_url`.
     pub fn url(&self) -> String {
         format!("http://{}{WEBHOOKS}everyone", self.address)
     }
 }
 
-/// One handler for everything, so that whatever is asked counts as activity.
+/// Handles every request, so that each of them counts as activity.
 async fn answer(State(shared): State<SlackSinkState>, request: Request) -> (StatusCode, &'static str) {
     let _busy = ActivityGuard::begin(&shared.activity);
     let webhook = request.uri().path().strip_prefix(WEBHOOKS).unwrap_or_default().to_owned();
@@ -97,7 +97,7 @@ async fn answer(State(shared): State<SlackSinkState>, request: Request) -> (Stat
             (StatusCode::OK, "ok")
         }
         Err(reason) => {
-            // Slack says no more than this; whoever works on the messages wants to know why.
+            // Slack's response gives no reason, so the log does.
             tracing::warn!(reason, "the Slack sink refused a message");
             (StatusCode::BAD_REQUEST, "invalid_payload")
         }
@@ -110,7 +110,7 @@ fn accept(body: &[u8]) -> Result<Value, &'static str> {
     Ok(body)
 }
 
-/// Whether Slack would take it; if not, why.
+/// Checks a message against Slack's rules, and returns the reason if Slack would reject it.
 fn check(body: &Value) -> Result<(), &'static str> {
     let fields = body.as_object().ok_or("not an object")?;
     let blocks = list(body, "blocks", MAX_BLOCKS)?;
@@ -133,13 +133,13 @@ fn check(body: &Value) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Kinds of blocks that a message of lowtide has no use for are taken as they are.
+/// Checks a block. Kinds of blocks that lowtide does not use are accepted unchecked.
 fn check_block(block: &Value) -> Result<(), &'static str> {
     match block["type"].as_str() {
         Some("section") => {
             let fields = list(block, "fields", MAX_PARTS)?;
             fields.iter().try_for_each(|field| check_text(field, MAX_FIELD_CHARS))?;
-            // A section may do without a text if it has fields.
+            // A section with fields needs no text.
             if fields.is_empty() || !block["text"].is_null() {
                 check_text(&block["text"], MAX_TEXT_CHARS)
             } else {
@@ -172,7 +172,7 @@ fn check_text(text: &Value, longest: usize) -> Result<(), &'static str> {
     }
 }
 
-/// A list that may be missing.
+/// Returns a list that may be missing.
 fn list<'a>(value: &'a Value, key: &str, most: usize) -> Result<&'a [Value], &'static str> {
     match value.get(key) {
         None | Some(Value::Null) => Ok(&[]),
@@ -182,7 +182,7 @@ fn list<'a>(value: &'a Value, key: &str, most: usize) -> Result<&'a [Value], &'s
     }
 }
 
-/// All strings of a message together.
+/// Counts the characters in all strings of a message.
 fn characters(value: &Value) -> usize {
     match value {
         Value::String(text) => text.chars().count(),

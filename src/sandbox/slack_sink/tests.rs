@@ -1,4 +1,4 @@
-//! The Slack sink, over real HTTP: what it takes, what it refuses, and that it ends what it began.
+//! Tests of the Slack sink over real HTTP: accepted and rejected messages, and the end of activities.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,20 +1,21 @@
-//! One division's money: its balance, and which deposits it is left of.
+//! The money of one fund: its balance, and the deposits that it consists of.
 
 use std::collections::VecDeque;
 
 use rust_decimal::Decimal;
 
-/// One division's money.
+/// Balance, unpaid invoices and deposits of one fund.
 #[derive(Debug, Default)]
 pub(super) struct SimulatedFund {
     pub(super) balance: Decimal,
     pub(super) unpaid: Decimal,
-    /// How often something could not be bought.
+    /// Number of purchases refused for lack of funds.
     pub(super) refused: u64,
-    /// What is left of each deposit, oldest first: together the balance, if that is above 0.
+    /// Unspent part of each deposit, oldest first. Their sum is the balance, if that is above 0.
     pub(super) lots: VecDeque<SimulatedLot>,
 }
 
+/// Unspent part of a deposit.
 #[derive(Debug)]
 pub(super) struct SimulatedLot {
     pub(super) entry: u64,
@@ -22,7 +23,7 @@ pub(super) struct SimulatedLot {
 }
 
 impl SimulatedFund {
-    /// Takes from one deposit, or from the oldest first; what no deposit covers is debt.
+    /// Consumes one deposit, or the oldest first. An amount that no deposit covers is debt.
     pub(super) fn consume(&mut self, amount: Decimal, only: Option<u64>) {
         let mut due = amount;
         for lot in self.lots.iter_mut().filter(|lot| only.is_none_or(|entry| lot.entry == entry)) {

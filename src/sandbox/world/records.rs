@@ -1,4 +1,4 @@
-//! What the simulated account shows of itself: ledger entries, orders, and what a division holds.
+//! Records of the simulated account: ledger entries, orders, and the figures of a division.
 
 use std::time::Duration;
 
@@ -9,72 +9,71 @@ use crate::domain::Time;
 use crate::domain::money::Currency;
 use crate::sandbox::scenario::{CreditLimit, DivisionPlan};
 
-/// How many days a certificate is valid at most since February 2026.
+/// Longest validity of a certificate since February 2026, in days.
 const CERTIFICATE_DAYS: u64 = 199;
-/// A certificate is issued so long after its order was placed.
+/// Time from an order to its certificate.
 const ISSUANCE_DELAY: Duration = Duration::from_secs(2 * 3600);
-/// The next certificate of an order comes so long before the last one ends.
+/// Time from the next certificate of an order to the end of the previous one.
 const REISSUE_LEAD: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// A line of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SimulatedEntry {
-    /// Unique; does not rise with time.
+    /// Unique id, not ordered by time.
     pub id: u64,
-    /// The division.
+    /// Id of the division.
     pub division: u64,
-    /// When.
+    /// Time of the transaction.
     pub at: Time,
-    /// What it did to the balance: above 0 a credit, below 0 a debit.
+    /// Change of the balance: above 0 a credit, below 0 a debit.
     pub change: Decimal,
-    /// `CreditLimit`, `ChargedPrice`, …
+    /// Transaction type, such as `Credit` or `Charge`.
     pub kind: &'static str,
-    /// The order that it pays.
+    /// Id of the order that the entry pays.
     pub order: Option<u64>,
-    /// In words.
+    /// Description of the transaction.
     pub note: Option<String>,
-    /// When what is left of a deposit expires.
+    /// Time at which the unspent part of a deposit expires.
     pub expires: Option<Time>,
-    /// The division's balance afterwards.
+    /// Balance of the fund after the entry.
     pub balance_after: Decimal,
 }
 
 /// An order of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SimulatedOrder {
-    /// Its id; rises with time, but for those from before the history.
+    /// Unique id, ordered by time except for orders from before the history.
     pub id: u64,
-    /// The division.
+    /// Id of the division.
     pub division: u64,
-    /// Its product's name.
+    /// Name of the product.
     pub product: String,
-    /// What it cost.
+    /// Price of the order.
     pub price: Decimal,
-    /// How many years it lasts; 0 for one that was bought for a number of days.
+    /// Number of years that the order lasts; 0 if it was bought for a number of days.
     pub years: u32,
-    /// The site.
+    /// Common name of the site.
     pub common_name: String,
-    /// When it was placed.
+    /// Time of the order.
     pub placed: Time,
-    /// When it ends.
+    /// End of the order.
     pub ends: Time,
-    /// Whether a later order took its place.
+    /// Set if a later order renewed this one.
     pub renewed: bool,
-    /// Whether it is renewed automatically.
+    /// Set if the order is renewed automatically.
     pub auto_renew: bool,
-    /// How it gets its certificates.
+    /// Terms of the order's certificates.
     pub issuance: CertificateIssuance,
 }
 
-/// How an order gets its certificates. One that lasts longer than a certificate may gets several, one after the other, for
-/// nothing.
+/// Terms of an order's certificates. An order that outlasts a certificate gets several, one after another, at no charge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CertificateIssuance {
-    /// How many days a certificate is valid at most.
+    /// Longest validity of a certificate, in days.
     pub certificate_days: u64,
-    /// Whether another certificate follows one that ends before the order; else it only has its first.
+    /// Set if a certificate that ends before its order is followed by another one.
     pub reissued: bool,
-    /// How long it takes until a certificate that was ordered anew is issued.
+    /// Time from the order of a further certificate until it is issued.
     pub reissue_takes: Duration,
 }
 
@@ -87,38 +86,37 @@ impl Default for CertificateIssuance {
 /// One of an order's certificates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SimulatedCertificate {
-    /// How many came before it.
+    /// Number of earlier certificates of the order.
     pub number: u64,
-    /// When it was issued.
+    /// Time of its issuance.
     pub from: Time,
-    /// When it ends.
+    /// End of its validity.
     pub ends: Time,
 }
 
 impl SimulatedOrder {
-    /// Whether its first certificate is issued by then.
+    /// Returns `true` if the first certificate has been issued at `now`.
     pub fn issued(&self, now: Time) -> bool {
         now >= self.placed + ISSUANCE_DELAY
     }
 
-    /// Whether it is over: it lasts until the end of its last day.
+    /// Returns `true` if the order is over at `now`. An order lasts until the end of its last day.
     pub fn expired(&self, now: Time) -> bool {
         now.date_naive() > self.ends.date_naive()
     }
 
-    /// Whether its next certificate was ordered and is not issued yet.
+    /// Returns `true` if the next certificate has been ordered and not yet issued at `now`.
     pub fn reissuing(&self, now: Time) -> bool {
         let later = now + self.issuance.reissue_takes;
         self.issued(now) && self.certificate(later).number > self.certificate(now).number
     }
 
-    /// Whether its certificates end before it does.
+    /// Returns `true` if the order outlasts a certificate.
     pub fn is_plan(&self) -> bool {
         self.placed + Days::new(self.issuance.certificate_days) < self.ends
     }
 
-    /// The certificate that is valid then: an order that lasts longer than a certificate may gets them in turn, for nothing,
-    /// each a fortnight before the one before it ends.
+    /// Returns the certificate that is valid at `now`. Each further certificate is issued two weeks before the previous one ends.
     pub fn certificate(&self, now: Time) -> SimulatedCertificate {
         let lifetime = Days::new(self.issuance.certificate_days);
         let mut certificate =
@@ -130,38 +128,37 @@ impl SimulatedOrder {
         SimulatedCertificate { ends: certificate.ends.min(self.ends), ..certificate }
     }
 
-    /// When the certificate that is valid then ends.
+    /// Returns the end of the certificate that is valid at `now`.
     pub fn certificate_ends(&self, now: Time) -> Time {
         self.certificate(now).ends
     }
 }
 
-/// What an account shows at one moment.
+/// Records of an account at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct AccountRecords {
-    /// At least one, with distinct ids.
+    /// Divisions of the account: at least one, with distinct ids.
     pub divisions: Vec<RecordedDivision>,
-    /// All divisions hold the same funds: those of the first.
+    /// Set if all divisions share the fund of the first one.
     pub shared_funds: bool,
-    /// The ledger, in the order of time. A debit belongs to an order where the order was paid from the balance, and a
-    /// credit where it takes a purchase back.
+    /// Ledger in the order of time. A debit with an order paid for it, and a credit with an order refunded it.
     pub entries: Vec<SimulatedEntry>,
-    /// The orders that are listed.
+    /// Orders in the account's list.
     pub orders: Vec<SimulatedOrder>,
 }
 
-/// A division and what it holds.
+/// A division and its balance.
 #[derive(Debug, Clone)]
 pub struct RecordedDivision {
-    /// Its container id.
+    /// Container id of the division.
     pub id: u64,
-    /// Its name.
+    /// Name of the division.
     pub name: String,
-    /// Of all its amounts.
+    /// Currency of all amounts.
     pub currency: Currency,
-    /// Its balance.
+    /// Current balance of the division.
     pub balance: Decimal,
-    /// How far the balance may go below zero.
+    /// Lower limit of the balance.
     pub credit: CreditLimit,
 }
 
@@ -183,23 +180,23 @@ impl RecordedDivision {
     }
 }
 
-/// What a division holds.
+/// Current figures of a division.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BalanceSheet {
-    /// Of all its amounts.
+    /// Currency of all amounts.
     pub currency: Currency,
-    /// The prepaid balance.
+    /// Prepaid balance of the fund.
     pub balance: Decimal,
-    /// Owed for invoices.
+    /// Sum of the unpaid invoices.
     pub unpaid_invoices: Decimal,
-    /// What other divisions of the same currency are below zero.
+    /// Sum by which other divisions of the same currency are below zero.
     pub used_by_others: Decimal,
-    /// How far the balance may go below zero.
+    /// Lower limit of the balance.
     pub credit: CreditLimit,
 }
 
 impl BalanceSheet {
-    /// What can be spent; `None` without limit.
+    /// Returns the available funds, or `None` if they are unlimited.
     pub fn available(&self) -> Option<Decimal> {
         match self.credit {
             CreditLimit::Unlimited => None,

@@ -1,4 +1,4 @@
-//! The ledger's promises: everything that the API shows agrees with everything else, at every moment of any life.
+//! Tests that balance, history and orders agree with one another at every moment of any simulation.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,7 +9,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::scenario::parse;
 use crate::domain::money::Currency;
-use crate::sandbox::scenario::{CreditLimit, DepositPlan, DomainPlan, OrderPlan, SHIPPED};
+use crate::sandbox::scenario::{
+    CreditLimit, DepositPlan, DomainPlan, InvoicePlan, OrderPlan, ProductPlan, RenewalPlan, SHIPPED,
+};
 
 fn start() -> Time {
     "2026-11-02T08:00:00Z".parse().unwrap()
@@ -19,7 +21,7 @@ fn shipped(name: &str) -> Scenario {
     parse(name, SHIPPED.iter().find(|(it, _)| *it == name).unwrap().1).unwrap()
 }
 
-/// What must hold at every moment.
+/// Asserts all invariants of the account.
 fn assert_consistent(world: &SimulatedWorld) {
     let mut balances: BTreeMap<u64, Decimal> = BTreeMap::new();
     let shared = world.plans.len() > world.funds.len();
@@ -32,7 +34,7 @@ fn assert_consistent(world: &SimulatedWorld) {
     for entry in world.entries() {
         let balance = balances.entry(fund(entry.division)).or_default();
         *balance += entry.change;
-        assert_eq!(*balance, entry.balance_after, "every entry tells the balance after it");
+        assert_eq!(*balance, entry.balance_after, "every entry has the balance after it");
         let plan = world.plans.iter().find(|plan| plan.id == entry.division).unwrap();
         if let CreditLimit::Limit(limit) = plan.credit
             && entry.at < world.start()
@@ -56,7 +58,11 @@ fn assert_consistent(world: &SimulatedWorld) {
     let begins = world.entries().first().map_or(world.start(), |entry| entry.at);
     for order in world.orders() {
         let debits = paid.get(&order.id).copied().unwrap_or_default();
-        assert_eq!(debits, u32::from(order.placed >= begins), "an order of the ledger's time is paid once: {order:?}");
+        assert_eq!(
+            debits,
+            u32::from(order.placed >= begins),
+            "an order placed since the ledger began is paid once: {order:?}"
+        );
     }
     for orders in sites(world) {
         for pair in orders.windows(2) {
@@ -65,7 +71,7 @@ fn assert_consistent(world: &SimulatedWorld) {
             assert_eq!(
                 pair[1].ends,
                 from + DAY * 365 * pair[1].years,
-                "what is left of the old order is added: {pair:?}"
+                "a renewal keeps the remaining time of the old order: {pair:?}"
             );
         }
         assert!(!orders.last().unwrap().renewed, "{orders:?}");
@@ -85,11 +91,11 @@ fn assert_consistent(world: &SimulatedWorld) {
     }
     for (fund, plan) in world.funds.iter().zip(&world.plans) {
         let left: Decimal = fund.lots.iter().map(|lot| lot.left).sum();
-        assert_eq!(left, fund.balance.max(Decimal::ZERO), "what is left of the deposits is the balance: {}", plan.name);
+        assert_eq!(left, fund.balance.max(Decimal::ZERO), "the unspent deposits add up to the balance: {}", plan.name);
     }
 }
 
-/// The orders of each site, oldest first.
+/// Groups orders by site, oldest first.
 fn sites(world: &SimulatedWorld) -> Vec<Vec<&SimulatedOrder>> {
     let mut sites: BTreeMap<(u64, &str), Vec<&SimulatedOrder>> = BTreeMap::new();
     for order in world.past_orders().iter().chain(world.orders()) {
@@ -102,12 +108,12 @@ fn sites(world: &SimulatedWorld) -> Vec<Vec<&SimulatedOrder>> {
     sites
 }
 
-/// How long before the end of each order its renewal was placed.
+/// Returns the time between each renewal and the end of the order.
 fn leads(orders: &[&SimulatedOrder]) -> Vec<chrono::TimeDelta> {
     orders.windows(2).map(|pair| pair[0].ends - pair[1].placed).collect()
 }
 
-/// A scenario with one division and one line of renewals.
+/// Builds a scenario with one division and one renewal plan.
 fn renewing(history: &str, renewals: &str) -> Scenario {
     let text = format!(
         "history: {history}\ndivisions: {{ Main: {{ id: 1, balance: 90000, credit_limit: 0, renewals: [{{ product: X, price: 150, {renewals} }}] }} }}"
@@ -115,7 +121,7 @@ fn renewing(history: &str, renewals: &str) -> Scenario {
     parse("x", &text).unwrap()
 }
 
-/// A ledger as text.
+/// Formats the ledger for comparison.
 fn ledger_text(world: &SimulatedWorld) -> String {
     world.entries().iter().fold(String::new(), |text, entry| text + &format!("{entry:?}\n"))
 }
@@ -160,7 +166,7 @@ fn the_default_scenario_has_its_phases_in_order_for_every_seed() {
     let outage = &scenario.faults[0];
     for seed in 1..=200 {
         let mut world = SimulatedWorld::new(&scenario, start(), seed);
-        // When, in periods of the demo's schedule, funds are first below: 2000, 500; and the first after the deposit.
+        // First times, in periods of the demo's schedule, at which funds are below 2000 and below 500.
         let mut first = [None, None];
         for step in 0..=scenario.length.as_secs() / 7200 {
             let at = Duration::from_secs(7200 * step);
@@ -175,7 +181,10 @@ fn the_default_scenario_has_its_phases_in_order_for_every_seed() {
         }
         let [Some(warning), Some(critical)] = first else { panic!("seed {seed}: {first:?}") };
         assert!(warning < critical && critical < outage.from, "seed {seed}: {warning:?}, {critical:?}");
-        assert!(world.sheet(11224).unwrap().available().unwrap() > Decimal::from(2000), "seed {seed}: saved");
+        assert!(
+            world.sheet(11224).unwrap().available().unwrap() > Decimal::from(2000),
+            "seed {seed}: the deposit arrives"
+        );
     }
 }
 
@@ -290,7 +299,7 @@ fn excess_past_deposits_keep_the_ledger_above_its_credit_limit() {
 
 #[test]
 fn the_fraction_of_per_week_is_the_chance_of_one_more() {
-    // How many new orders there are in each week that has some, of 200.
+    // Number of new orders in each of 200 weeks, without the weeks that have none.
     let ordered = |per_week: &str| {
         let text = format!(
             "history: 156w\ndivisions: {{ Main: {{ id: 1, balance: 90000, orders: [{{ product: X, price: 1, per_week: {per_week} }}] }} }}"
@@ -311,7 +320,7 @@ fn the_fraction_of_per_week_is_the_chance_of_one_more() {
 }
 
 #[test]
-fn what_is_paid_in_counts_at_once_and_ends_the_refusals() {
+fn a_deposit_counts_at_once_and_ends_the_refusals() {
     let text = "divisions: { Main: { id: 1, balance: 100, credit_limit: 0, orders: [{ product: X, price: 150, per_week: 2 }] } }";
     let mut world = SimulatedWorld::new(&parse("x", text).unwrap(), start(), 1);
     assert_eq!(world.refused(1), 0, "nothing is refused before the start");
@@ -335,7 +344,7 @@ fn debits_consume_the_oldest_deposit_first_and_the_rest_expires() {
     world.advance(start() + DAY * 30);
     let expired: Vec<Decimal> =
         world.entries().iter().filter(|entry| entry.kind == "Expired Deposit").map(|entry| entry.change).collect();
-    // The younger deposit expires first, and whole: the older one was eaten from.
+    // The younger deposit expires first, in full, because debits consumed the older one.
     assert_eq!(expired[0], Decimal::from(-50));
     assert!(expired[1] > Decimal::from(-100) && expired[1] < Decimal::from(-80), "{expired:?}");
     assert_consistent(&world);
@@ -381,11 +390,11 @@ fn a_long_order_gets_its_certificates_one_after_the_other() {
     assert_eq!(states(placed + hour), (false, false, false, 0));
     assert_eq!(states(placed + DAY * 185 - hour), (true, true, false, 0));
     assert_eq!(states(placed + DAY * 185), (true, false, false, 1));
-    assert_eq!(states(ends), (true, false, false, 1), "its last day is a whole one");
+    assert_eq!(states(ends), (true, false, false, 1), "an order lasts until the end of its last day");
     assert_eq!(states(ends + DAY), (true, false, true, 1));
     let never = SimulatedOrder { issuance: CertificateIssuance { reissued: false, ..order.issuance }, ..order.clone() };
     assert_eq!(never.certificate_ends(ends), placed + DAY * 199);
-    assert!(!never.expired(ends - DAY), "the order goes on without a certificate");
+    assert!(!never.expired(ends - DAY), "the order outlasts its certificate");
     let slow = SimulatedOrder { issuance: CertificateIssuance { reissue_takes: DAY * 5, ..order.issuance }, ..order };
     assert!(!slow.reissuing(placed + DAY * 179) && slow.reissuing(placed + DAY * 181));
 }
@@ -426,7 +435,7 @@ fn a_recorded_account_shows_its_records_and_never_changes() {
 }
 
 #[test]
-fn plans_renew_themselves_a_month_before_their_end_while_funds_suffice() {
+fn plans_renew_30_days_before_their_end_while_funds_are_sufficient() {
     let text = |balance: u32| {
         format!(
             "divisions: {{ Main: {{ id: 1, balance: {balance}, credit_limit: 0, renewals: [{{ product: X, price: 150, count: 1, from: 40d, to: 40d, auto_renew: true }}], deposits: [{{ on: 20d, amount: 200 }}] }} }}"
@@ -439,11 +448,15 @@ fn plans_renew_themselves_a_month_before_their_end_while_funds_suffice() {
         world.entries().iter().filter(|entry| entry.kind == "Charge").count()
     };
     assert_eq!((paid(150, 9), paid(150, 11)), (0, 1), "30 days before the end");
-    assert_eq!((paid(100, 25), paid(100, 27)), (0, 1), "it failed, and somebody did it by hand 14 days before the end");
+    assert_eq!(
+        (paid(100, 25), paid(100, 27)),
+        (0, 1),
+        "automatic renewal failed, and a manual one followed 14 days before the end"
+    );
 }
 
 #[test]
-fn added_domains_cost_what_is_left_of_their_orders() {
+fn added_domains_are_charged_for_the_remaining_days_of_their_orders() {
     let mut world = SimulatedWorld::new(&shipped("plans"), start(), 1);
     world.advance(start() + DAY * 14);
     assert_consistent(&world);
@@ -452,7 +465,7 @@ fn added_domains_cost_what_is_left_of_their_orders() {
     assert!(charges.len() > 50, "{}", charges.len());
     assert!(charges.iter().all(|it| *it > Decimal::ZERO && *it < Decimal::from(260) && it.scale() <= 2), "{charges:?}");
     let distinct: std::collections::BTreeSet<&Decimal> = charges.iter().collect();
-    assert!(distinct.len() > charges.len() / 2, "no price of a product");
+    assert!(distinct.len() > charges.len() / 2, "prices depend on the remaining days");
 }
 
 fn price() -> impl Strategy<Value = Decimal> {
