@@ -94,7 +94,11 @@ impl<'a> LoadContext<'a> {
         let (root, errors) = tree::parse(text, expected);
         for error in errors {
             let report = ProblemReport::error(error.path.into(), error.message, error.found, error.expected);
-            self.add(Some(error.place), self.file.clone(), ProblemReport { source: error.source.map(Into::into), ..report });
+            self.add(
+                Some(error.place),
+                self.file.clone(),
+                ProblemReport { source: error.source.map(Into::into), ..report },
+            );
         }
         root
     }
