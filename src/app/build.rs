@@ -8,9 +8,10 @@ use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use super::channels;
+use super::http_clients::http_client;
 use crate::alerting::policy::{AccountPolicy, DivisionScope};
 use crate::certcentral::{CertCentralClient, HistorySource, LimiterAccount, RateLimitWindow, RateLimiter};
-use crate::config::{Account, ChannelConfig, Config, ConnectionOptions, Divisions, NotifierConfig};
+use crate::config::{Account, ChannelConfig, Config, Divisions, NotifierConfig};
 use crate::domain::{Name, Time};
 use crate::forecast::Spending;
 use crate::history::HistoryCache;
@@ -19,7 +20,6 @@ use crate::notify::{MessageContext, RuleTexts};
 use crate::polling::history_access::HistoryAccess;
 use crate::polling::poller::Poller;
 use crate::util::clock::Clock;
-use crate::util::http_client;
 use crate::util::secret::Redactor;
 
 /// Limiters by API key: all requests with one key share a limiter.
@@ -166,19 +166,6 @@ fn scope(divisions: &Divisions) -> DivisionScope {
         Divisions::All { exclude } => DivisionScope::All(exclude.clone()),
         Divisions::Listed(ids) => DivisionScope::Listed(ids.clone()),
     }
-}
-
-/// Builds a client for requests to `url`. `None` stands for an address that could not be parsed; it is treated as remote.
-pub(super) fn http_client(connection: &ConnectionOptions, url: Option<&Url>) -> anyhow::Result<reqwest::Client> {
-    if connection.ca_pem.is_none() && url.is_some_and(http_client::is_plain_loopback) {
-        return Ok(http_client::plain_client(connection.timeout)?);
-    }
-    let (timeout, loopback) = (connection.timeout, url.is_some_and(http_client::is_loopback));
-    Ok(http_client::client(&http_client::HttpClientOptions {
-        timeout,
-        extra_ca_pem: connection.ca_pem.clone(),
-        loopback,
-    })?)
 }
 
 /// Builds the texts of messages that come from the configuration.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use url::Url;
 
-use super::build::http_client;
+use super::http_clients::http_client;
 use crate::config::{ChannelConfig, ConnectionOptions, EmailTlsConfig, NotifierConfig, OAuth2};
 use crate::domain::Name;
 use crate::notify::channels::email;

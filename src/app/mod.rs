@@ -4,6 +4,7 @@ mod background;
 mod build;
 mod channels;
 mod generation;
+mod http_clients;
 mod reload;
 
 use std::collections::BTreeMap;

@@ -28,9 +28,9 @@ use crate::domain::balance::{Balance, MetricValue};
 use crate::domain::event::EvaluatedThreshold;
 use crate::domain::history::AccountHistory;
 use crate::domain::rule::{Rule, Severity};
+use crate::domain::schedule::Schedule;
 use crate::domain::{Division, Name, Time};
 use crate::forecast::Spending;
-use crate::polling::schedule::Schedule;
 
 /// One fund as it is now, with its ledger and orders.
 #[derive(Debug, Clone)]

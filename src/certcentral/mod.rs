@@ -5,6 +5,7 @@
 
 mod client;
 mod history;
+pub mod pacing;
 mod pages;
 mod rate_limiter;
 mod response;

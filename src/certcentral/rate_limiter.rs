@@ -16,8 +16,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
+use crate::certcentral::pacing::{RequestLoad, RequestRate};
 use crate::domain::Name;
-use crate::polling::pacing::{RequestLoad, RequestRate};
 
 /// Resolution of the timer. The server's windows may include both of their ends, so that a request leaves a window one
 /// tick after its length.
@@ -108,7 +108,7 @@ impl RateLimiter {
         }
     }
 
-    /// Returns the windows as rates, for [`crate::polling::pacing`].
+    /// Returns the windows as rates, for [`crate::certcentral::pacing`].
     pub fn limits(&self) -> Vec<RequestRate> {
         self.windows.iter().map(|window| (window.requests, window.length)).collect()
     }

@@ -13,9 +13,8 @@ use chrono_tz::Tz;
 use serde::Serialize;
 
 use super::args::{OutputFormat, SilenceAction, SilenceTerms};
-use super::status::{self, StateSettings, division_label, stamp, state_settings};
+use super::status::{self, StateSettings, silence_table, stamp, state_settings};
 use super::{CommandContext, Exit, print_json};
-use crate::cli::output::table::Table;
 use crate::cli::output::{print_error, print_line, write_stdout};
 use crate::config::{Config, silence_end};
 use crate::domain::rule::{Severity, UNREADABLE};
@@ -358,25 +357,4 @@ async fn list(target: &SilenceTarget, output: OutputFormat) -> Exit {
         OutputFormat::Text => write_stdout(&silence_table(&silences, target.timezone).text()),
     }
     Exit::Success
-}
-
-/// Returns silences as a table.
-pub(super) fn silence_table(silences: &[SilenceReport], timezone: Tz) -> Table {
-    let row = |SilenceReport { id, name, silence }: &SilenceReport| {
-        let id = match (id, name) {
-            (Some(id), _) => id.to_string(),
-            (None, Some(name)) => format!("{name} (configuration)"),
-            (None, None) => "-".to_owned(),
-        };
-        vec![
-            id,
-            silence.account.to_string(),
-            division_label(silence.division, None),
-            silence.rule.as_ref().map_or_else(|| "all".to_owned(), ToString::to_string),
-            silence.level.to_string(),
-            stamp(timezone, silence.until),
-            silence.reason.clone().unwrap_or_default(),
-        ]
-    };
-    Table::new("ID|ACCOUNT|DIVISION|RULE|LEVEL|UNTIL|REASON", &[], silences.iter().map(row).collect())
 }

@@ -14,6 +14,7 @@ use crate::domain::silence::Silence;
 use crate::domain::{Division, Time};
 use crate::polling::figures::LastReading;
 use crate::state;
+use crate::status::answers::status_from_state;
 use crate::status::control;
 use crate::status::control::{
     AccountSummary, AlertSummary, ControlRequest, CycleHealth, PendingSummary, ReloadStatus, ServiceStatus,
@@ -71,7 +72,7 @@ fn report_from_file(config: &Config) -> Result<ServiceStatus, Exit> {
         print_error!("lowtide: {why}");
         Exit::Failure
     })?;
-    Ok(control::status_from_state(&state))
+    Ok(status_from_state(&state))
 }
 
 /// Returns the status of the running service, or without one the content of the state file, with the silences of the
@@ -146,7 +147,7 @@ fn text(report: &ServiceStatus, settings: &StateSettings) -> String {
     if report.alerts.is_empty() {
         text.push_str("No alert is pending or firing.\n\n");
     }
-    text.push_str(&section("Silences", &super::silence::silence_table(&report.silences, timezone)));
+    text.push_str(&section("Silences", &silence_table(&report.silences, timezone)));
     // A notifier without pending events is listed because it fails: it permanently rejected what it was sent.
     let (pending, failing): (Vec<_>, Vec<_>) = report.pending.iter().partition(|notifier| notifier.events > 0);
     text.push_str(&section("Pending notifications", &pending_notifications(&pending, timezone)));
@@ -268,4 +269,25 @@ pub(super) fn division_label(id: Division, name: Option<&str>) -> String {
         (Some(id), None) => id.to_string(),
         (None, _) => "-".to_owned(),
     }
+}
+
+/// Returns silences as a table.
+pub(super) fn silence_table(silences: &[SilenceReport], timezone: Tz) -> Table {
+    let row = |SilenceReport { id, name, silence }: &SilenceReport| {
+        let id = match (id, name) {
+            (Some(id), _) => id.to_string(),
+            (None, Some(name)) => format!("{name} (configuration)"),
+            (None, None) => "-".to_owned(),
+        };
+        vec![
+            id,
+            silence.account.to_string(),
+            division_label(silence.division, None),
+            silence.rule.as_ref().map_or_else(|| "all".to_owned(), ToString::to_string),
+            silence.level.to_string(),
+            stamp(timezone, silence.until),
+            silence.reason.clone().unwrap_or_default(),
+        ]
+    };
+    Table::new("ID|ACCOUNT|DIVISION|RULE|LEVEL|UNTIL|REASON", &[], silences.iter().map(row).collect())
 }

@@ -11,10 +11,10 @@ use super::model::{Account, Divisions, Quota};
 use super::problem::ValueError;
 use super::section::Section;
 use super::{secrets, section, values};
+use crate::certcentral::pacing;
+use crate::certcentral::pacing::RequestLoad;
 use crate::domain::Name;
-use crate::polling::pacing;
-use crate::polling::pacing::RequestLoad;
-use crate::polling::schedule::{Schedule, ScheduleError};
+use crate::domain::schedule::{Schedule, ScheduleError};
 use crate::util::clock::{Clock, SystemClock};
 use crate::util::text::nearest;
 

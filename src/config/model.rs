@@ -11,9 +11,9 @@ use url::Url;
 use crate::domain::Name;
 use crate::domain::quiet_hours::QuietHours;
 use crate::domain::rule::{Rule, Severity, UnreadablePolicy};
+use crate::domain::schedule::Schedule;
 use crate::domain::silence::Silence;
 use crate::notify::message::template::Templates;
-use crate::polling::schedule::Schedule;
 use crate::util::secret::Secret;
 
 /// A complete, valid configuration.

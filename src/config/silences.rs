@@ -13,9 +13,9 @@ use super::problem::ValueError;
 use super::tree::NodeKind;
 use super::values;
 use crate::domain::rule::{Severity, UNREADABLE};
+use crate::domain::schedule::parse_moment;
 use crate::domain::silence::Silence;
 use crate::domain::{Name, Time};
-use crate::polling::schedule::parse_moment;
 use crate::util::text::clean;
 
 /// Names and accounts that silences refer to.

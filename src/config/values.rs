@@ -14,8 +14,8 @@ use super::problem::{ValueError, ValueMessage, one_of};
 use crate::domain::Time;
 use crate::domain::money::{AmountError, Currency, MAX_DECIMALS, UnknownCurrency, parse_amount};
 use crate::domain::rule::{Metric, Severity, ThresholdAmount};
+use crate::domain::schedule::{DurationError, parse_duration, parse_moment};
 use crate::notify::channels::email::address;
-use crate::polling::schedule::{DurationError, parse_duration, parse_moment};
 use crate::util::text::nearest;
 
 /// Parses a text on one line that is not empty.

@@ -17,6 +17,7 @@ pub mod order;
 pub mod quiet_hours;
 pub mod report;
 pub mod rule;
+pub mod schedule;
 pub(crate) mod seconds;
 pub mod silence;
 pub mod threshold;

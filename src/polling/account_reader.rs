@@ -6,13 +6,14 @@ use futures_util::StreamExt;
 
 use crate::alerting::policy::DivisionScope;
 use crate::alerting::readings::{AccountReadings, DivisionReading};
+use crate::certcentral::pacing;
+use crate::certcentral::pacing::RequestLoad;
 use crate::certcentral::{ReadError, ReadErrorKind};
 use crate::domain::balance::{Balance, Persistence, Unreadable};
 use crate::domain::{Division, Time};
+use crate::polling::cycle_log;
 use crate::polling::listing::DivisionListing;
-use crate::polling::pacing::RequestLoad;
 use crate::polling::poller::{Poller, PollerState};
-use crate::polling::{cycle_log, pacing};
 use crate::util::clock::Clock;
 
 /// Number of divisions of an account that are read at the same time, before the rate limit.

@@ -3,13 +3,12 @@
 mod account_reader;
 mod cycle_log;
 pub mod figures;
+pub mod figures_by_account;
 pub mod forecasts;
 mod funds;
 pub mod history_access;
 mod listing;
-pub mod pacing;
 pub mod poller;
 pub mod progress;
 pub mod reports;
-pub mod schedule;
 pub mod scheduler;

@@ -13,8 +13,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, OnceCell};
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 
+use crate::domain::schedule::Schedule;
 use crate::domain::{Name, Time};
-use crate::polling::schedule::Schedule;
 use crate::util::clock::Clock;
 use crate::util::shutdown::StagedShutdown;
 

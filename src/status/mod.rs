@@ -1,5 +1,6 @@
 //! What the running service publishes about itself: the control socket, HTTP endpoints, the heartbeat and systemd.
 
+pub mod answers;
 pub mod control;
 pub mod heartbeat;
 pub mod http;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::control::{AccountSummary, CycleHealth, ReloadStatus, ServiceCounters, ServiceStatus, status_from_state};
+use super::answers::{AccountSummary, CycleHealth, ReloadStatus, ServiceCounters, ServiceStatus, status_from_state};
 use crate::alerting::state::State;
 use crate::certcentral::ReadErrorKind;
 use crate::domain::quiet_hours::QuietHours;
@@ -16,9 +16,9 @@ use crate::domain::rule::Rule;
 use crate::domain::{Division, Name, Time};
 use crate::notify::delivery::DeliveryOutcome;
 use crate::polling::figures::TimedReading;
+use crate::polling::figures_by_account::FiguresByAccount;
 use crate::polling::poller::CycleOutcome;
 use crate::polling::progress::CycleProgress;
-use crate::polling::reports::FiguresByAccount;
 use crate::polling::scheduler::CycleTiming;
 
 /// Figures that the running service publishes about itself. Shared by the tasks that produce and read them.

@@ -38,7 +38,7 @@ async fn a_fall_straight_to_critical_is_one_message_and_so_is_each_step_back() {
     let service = world.start();
     says(&world.wait_told(1), &["USD 100.00", "critical", "USD 500.00"]);
     world.funds("1000.00");
-    says(&world.wait_told(2), &["eased", "warning", "USD 1,000.00"]);
+    says(&world.wait_told(2), &["Improved to warning", "USD 1,000.00"]);
     world.funds("2000.00");
     says(&world.wait_told(3), &["resolved", "USD 2,000.00"]);
     service.expect_events(&["raised funds/acme", "eased funds/acme", "resolved funds/acme"]);

@@ -17,9 +17,9 @@ use lowtide::domain::ledger::{Ledger, LedgerEntry};
 use lowtide::domain::money::Currency;
 use lowtide::domain::order::Order;
 use lowtide::domain::rule::{Level, Metric, Rule, ThresholdAmount, ThresholdSide, ThresholdValue};
+use lowtide::domain::schedule::Schedule;
 use lowtide::domain::{Name, Time};
 use lowtide::forecast::Spending;
-use lowtide::polling::schedule::Schedule;
 use proptest::prelude::*;
 use rust_decimal::Decimal;
 

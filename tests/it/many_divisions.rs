@@ -22,12 +22,12 @@ use lowtide::alerting::readings::{AccountReadings, DivisionReading};
 use lowtide::alerting::state::State;
 use lowtide::domain::Name;
 use lowtide::domain::event::EventSubject;
+use lowtide::domain::schedule::Schedule;
 use lowtide::notify::channels::email::rendering::email;
 use lowtide::notify::channels::slack::payload;
 use lowtide::notify::delivery::{DeliveryWorker, Route};
 use lowtide::notify::{Delivered, Message, MessageContent, MessageContext, MessageEvent, Notifier, SendError};
 use lowtide::polling::poller::{Poller, PollerState};
-use lowtide::polling::schedule::Schedule;
 use lowtide::state::{DecodedState, StateBackend, StateStore, decode, encode};
 use lowtide::util::clock::Clock;
 

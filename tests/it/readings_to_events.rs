@@ -414,7 +414,7 @@ fn status_and_report_show_since_when_the_level_they_name_is_breached() {
     let (policy, mut state) = (policy(DivisionScope::Undivided), State::default());
     process(&mut state, &policy, &account_readings(good("1000")), at(0));
     process(&mut state, &policy, &account_readings(good("100")), at(900));
-    let status = lowtide::status::control::status_from_state(&state);
+    let status = lowtide::status::answers::status_from_state(&state);
     assert_eq!((status.alerts[0].level, status.alerts[0].since), (Severity::Critical, Some(at(900))));
     let latest = [LatestFigures { figures: FundFigures::never_read("acme".into(), None, None), failure: None }];
     let name = Name::from("weekly");
@@ -429,7 +429,7 @@ fn status_and_report_show_since_when_the_level_they_name_is_breached() {
     let (policy, mut state) = (with_funds(both, slow), State::default());
     process(&mut state, &policy, &account_readings(good("1000")), at(0));
     process(&mut state, &policy, &account_readings(good("100")), at(900));
-    let status = lowtide::status::control::status_from_state(&state);
+    let status = lowtide::status::answers::status_from_state(&state);
     assert_eq!((status.alerts[0].level, status.alerts[0].since), (Severity::Critical, Some(at(900))));
 }
 

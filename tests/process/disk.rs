@@ -159,7 +159,7 @@ fn an_unknown_state_version_is_kept_aside_and_a_newer_one_refused() {
         assert!(matches!(decode(file.as_bytes()), Err(StateDecodeError::Unusable(_))), "{never}");
         assert_eq!(accepted_state(file.as_bytes()), None, "{never}");
     }
-    for newer in ["2", "1.5", "99999999999999999999999", "1e300"] {
+    for newer in ["3", "2.5", "99999999999999999999999", "1e300"] {
         let file = format!("{{ \"version\": {newer}, \"alerts\": [] }}");
         assert!(matches!(decode(file.as_bytes()), Err(StateDecodeError::Newer(_))), "{newer}");
         assert_eq!(accepted_state(file.as_bytes()), None, "{newer}");

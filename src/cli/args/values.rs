@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::polling::schedule::parse_duration;
+use crate::domain::schedule::parse_duration;
 
 /// Parses an unsigned number that is written in digits alone.
 fn digits<T: std::str::FromStr>(text: &str) -> Option<T> {

@@ -11,9 +11,8 @@ use chrono_tz::Tz;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive as _;
 
-use super::html::escaped;
 use super::report::{BacktestAlertReport, BacktestEventReport, BacktestFundReport, BacktestRuleReport};
-use super::text::{self, money, rule_name, stamp};
+use super::text::{self, escaped, money, rule_name, stamp};
 use crate::domain::Time;
 use crate::domain::alert::TransitionKind;
 use crate::domain::money::figure;

@@ -5,6 +5,7 @@
 use chrono_tz::Tz;
 
 use super::report::{BacktestAccountReport, BacktestFundReport, BacktestReport};
+use super::text::escaped;
 use super::{chart, text};
 use crate::cli::output::table::Table;
 
@@ -104,9 +105,4 @@ fn sentence_case(head: &str) -> String {
     let lower = head.to_lowercase();
     let mut letters = lower.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
-}
-
-/// Escapes markup and makes hidden characters visible.
-pub(super) fn escaped(text: &str) -> String {
-    crate::util::text::escape_html(&crate::util::text::clean(text))
 }

@@ -327,3 +327,8 @@ pub(super) fn level_class(level: Severity) -> &'static str {
         Severity::Critical => "critical",
     }
 }
+
+/// Escapes markup and makes hidden characters visible.
+pub(super) fn escaped(text: &str) -> String {
+    crate::util::text::escape_html(&crate::util::text::clean(text))
+}

@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use rust_decimal::Decimal;
 
-use super::orders::DEFAULT_RENEWAL_LEAD;
 use super::random::moments_of_week;
-use super::{DAY, DEPOSIT, Posting, SimulatedWorld, WEEK};
+use super::{DAY, DEFAULT_RENEWAL_LEAD, DEPOSIT, Posting, SimulatedWorld, WEEK};
 use crate::domain::Time;
 use crate::sandbox::scenario::InvoicePlan;
 

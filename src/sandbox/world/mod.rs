@@ -26,6 +26,8 @@ pub use self::records::{
 use super::scenario::{CreditLimit, DepositTime, DivisionPlan, Scenario};
 use crate::domain::Time;
 
+/// Time between a renewal and the end of the order, for orders that were placed during the simulation.
+const DEFAULT_RENEWAL_LEAD: Duration = Duration::from_secs(14 * 24 * 3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Simulated time after which nothing happens any more, so that a sandbox that is left running does not grow for ever.

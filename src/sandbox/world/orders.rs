@@ -11,8 +11,6 @@ use super::{CertificateIssuance, Posting, SimulatedOrder, SimulatedWorld};
 use crate::domain::Time;
 use crate::sandbox::scenario::{ProductPlan, RenewalPlan};
 
-/// Time between a renewal and the end of the order, for orders that were placed during the simulation.
-pub(super) const DEFAULT_RENEWAL_LEAD: Duration = Duration::from_secs(14 * 24 * 3600);
 /// Time between an automatic renewal and the end of the order.
 const AUTO_RENEWAL_LEAD: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Id of the first past order.

@@ -4,9 +4,7 @@
 //! Requests and responses are one line of JSON each. Access is controlled by the mode of the file alone. Only silences can be
 //! changed.
 
-mod answers;
-
-pub use answers::{
+pub use crate::status::answers::{
     AccountSummary, AlertSummary, ControlRequest, CycleHealth, PendingSummary, ReloadStatus, ServiceCounters,
     ServiceStatus, SilenceReply, SilenceReport,
 };
@@ -21,10 +19,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::alerting::state::State;
-use crate::domain::alert::{AlertKey, AlertStatus};
-use crate::domain::silence::Silence;
-use crate::domain::{Name, Time};
+use crate::domain::Time;
 use crate::state::StateStore;
 use crate::state::silences;
 use crate::state::silences::{SilenceChange, SilenceResult};
@@ -37,52 +32,6 @@ const SOCKET_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_REQUEST_BYTES: u64 = 4096;
 /// Longest socket path that every system accepts, in bytes.
 const MAX_PATH_BYTES: usize = 100;
-
-/// Builds the status from the state alone.
-pub fn status_from_state(state: &State) -> ServiceStatus {
-    let alert = |(key, known): (&AlertKey, &crate::alerting::state::AlertRecord)| {
-        let (status, level) = match known.alert.status() {
-            AlertStatus::Ok => return None,
-            AlertStatus::Pending(level) => ("pending", level),
-            AlertStatus::Firing(level) => ("firing", level),
-        };
-        Some(AlertSummary {
-            rule: key.rule.clone(),
-            account: key.account.clone(),
-            division: key.division,
-            division_name: known.division_name.clone(),
-            status: status.to_owned(),
-            level,
-            since: known.alert.level_since(),
-            last_event: known.alert.last_event,
-            notified: known.alert.notified.keys().cloned().collect(),
-            reason: known.reason.clone(),
-            silenced: known.suppressed.as_ref().map(|suppression| suppression.silence.clone()),
-        })
-    };
-    let names: std::collections::BTreeSet<&Name> =
-        state.queue.iter().flat_map(|event| event.pending.keys()).chain(state.failing_notifiers.keys()).collect();
-    let pending = names.into_iter().map(|name| {
-        let failure = state.failing_notifiers.get(name);
-        PendingSummary {
-            notifier: name.clone(),
-            events: state.queue.pending_for(name).count(),
-            critical: state.queue.pending_for(name).filter(|(event, _)| event.is_about_critical()).count(),
-            held_until: None,
-            oldest: state.queue.pending_for(name).map(|(event, _)| event.at).min(),
-            failing_since: failure.map(|trouble| trouble.since),
-            error: failure.map(|trouble| trouble.error.clone()),
-        }
-    });
-    let silence =
-        |(id, silence): (&u32, &Silence)| SilenceReport { id: Some(*id), name: None, silence: silence.clone() };
-    ServiceStatus {
-        alerts: state.alerts.iter().filter_map(alert).collect(),
-        silences: state.silences.iter().map(silence).collect(),
-        pending: pending.collect(),
-        ..ServiceStatus::default()
-    }
-}
 
 /// Returns the path of the socket that belongs to a state file.
 pub fn socket_path(state: &Path) -> PathBuf {

@@ -1,10 +1,12 @@
 //! Requests and responses of the control socket: plain values that outlive a version. A field that was added later has a default,
 //! so that a command understands a service of an older version.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::alerting::state::{AlertRecord, State};
+use crate::domain::alert::{AlertKey, AlertStatus};
 use crate::domain::rule::Severity;
 use crate::domain::silence::{Silence, SilenceSummary};
 use crate::domain::{Division, Name, Time};
@@ -216,4 +218,50 @@ pub struct PendingSummary {
     pub failing_since: Option<Time>,
     /// Text of the last failure.
     pub error: Option<String>,
+}
+
+/// Builds the status from the state alone.
+pub fn status_from_state(state: &State) -> ServiceStatus {
+    let alert = |(key, known): (&AlertKey, &AlertRecord)| {
+        let (status, level) = match known.alert.status() {
+            AlertStatus::Ok => return None,
+            AlertStatus::Pending(level) => ("pending", level),
+            AlertStatus::Firing(level) => ("firing", level),
+        };
+        Some(AlertSummary {
+            rule: key.rule.clone(),
+            account: key.account.clone(),
+            division: key.division,
+            division_name: known.division_name.clone(),
+            status: status.to_owned(),
+            level,
+            since: known.alert.level_since(),
+            last_event: known.alert.last_event,
+            notified: known.alert.notified.keys().cloned().collect(),
+            reason: known.reason.clone(),
+            silenced: known.suppressed.as_ref().map(|suppression| suppression.silence.clone()),
+        })
+    };
+    let names: BTreeSet<&Name> =
+        state.queue.iter().flat_map(|event| event.pending.keys()).chain(state.failing_notifiers.keys()).collect();
+    let pending = names.into_iter().map(|name| {
+        let failure = state.failing_notifiers.get(name);
+        PendingSummary {
+            notifier: name.clone(),
+            events: state.queue.pending_for(name).count(),
+            critical: state.queue.pending_for(name).filter(|(event, _)| event.is_about_critical()).count(),
+            held_until: None,
+            oldest: state.queue.pending_for(name).map(|(event, _)| event.at).min(),
+            failing_since: failure.map(|failure| failure.since),
+            error: failure.map(|failure| failure.error.clone()),
+        }
+    });
+    let silence =
+        |(id, silence): (&u32, &Silence)| SilenceReport { id: Some(*id), name: None, silence: silence.clone() };
+    ServiceStatus {
+        alerts: state.alerts.iter().filter_map(alert).collect(),
+        silences: state.silences.iter().map(silence).collect(),
+        pending: pending.collect(),
+        ..ServiceStatus::default()
+    }
 }
