@@ -57,7 +57,7 @@ pub fn dropped_lines() -> usize {
     QUEUE.get().map_or(0, |queue| queue.error_counter().dropped_lines())
 }
 
-/// Writes the queued lines, for [`FLUSH_TIMEOUT`] at most. Nothing can be logged after that.
+/// Writes the queued lines, for `FLUSH_TIMEOUT` at most. Nothing can be logged after that.
 pub fn flush() {
     let Some(worker) = WORKER.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
     let (done, flushed) = mpsc::channel();

@@ -1,8 +1,8 @@
 //! Delivery of pending events: one worker for each notifier, so that none delays another. Failed attempts are retried with
-//! growing pauses, handed over to the fallback, and reported if the notifier keeps failing ([`fallback`]).
+//! growing pauses, handed over to the fallback, and reported if the notifier keeps failing (`fallback`).
 //!
 //! A worker does not decide what is pending: it reads the queue in the state, sends, and marks the result there. What it
-//! cannot send stays pending. [`backoff`] decides what is tried next after a failure.
+//! cannot send stays pending. `backoff` decides what is tried next after a failure.
 //!
 //! If a message has several recipients, those that are rejected temporarily are retried alone. They never receive an older
 //! state after a newer one: as long as something is pending for such a recipient, it is left out of messages to all, and the

@@ -1,6 +1,6 @@
 //! Custom templates of a notifier: checked on load, rendered within limits.
 //!
-//! The caller uses the built-in text if a template fails, so that every message goes out. [`variables`] makes the variables;
+//! The caller uses the built-in text if a template fails, so that every message goes out. `variables` makes the variables;
 //! nothing here sends or logs.
 
 use std::collections::BTreeMap;

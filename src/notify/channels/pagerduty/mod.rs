@@ -1,7 +1,7 @@
 //! PagerDuty notifier (Events API v2): an alert that fires triggers an incident, and its end resolves the incident.
 //!
 //! The deduplication key is the identity of the alert, so that a repeated request changes nothing. This file decides which
-//! requests an event makes; [`http`](super::http) posts them.
+//! requests an event makes; `http` posts them.
 
 use std::sync::Arc;
 

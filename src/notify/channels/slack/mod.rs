@@ -1,6 +1,6 @@
 //! Slack notifier: one POST to an incoming webhook.
 //!
-//! The address is the credential. [`blocks`] renders the message, [`http`](super::http) posts it.
+//! The address is the credential. [`blocks`] renders the message, `http` posts it.
 
 pub mod blocks;
 pub(crate) mod custom;

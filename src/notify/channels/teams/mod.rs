@@ -1,6 +1,6 @@
 //! Microsoft Teams notifier: one POST to the webhook of a workflow.
 //!
-//! The address is the credential. [`card`] renders the message, [`http`](super::http) posts it.
+//! The address is the credential. [`card`] renders the message, `http` posts it.
 
 pub mod card;
 

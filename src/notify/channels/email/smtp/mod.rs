@@ -1,8 +1,8 @@
 //! Sending one email over SMTP (RFC 5321): connect, greet, secure, log in, and one transaction that continues after a
 //! rejected recipient.
 //!
-//! This module knows nothing of alerts: its input is addresses and bytes. Each step has a file: [`dial`] connects,
-//! [`greeting`] says EHLO, [`tls`] secures the [`connection`], [`auth`] logs in, [`transaction`] sends. The SMTP client of
+//! This module knows nothing of alerts: its input is addresses and bytes. Each step has a file: `dial` connects,
+//! `greeting` says EHLO, `tls` secures the `connection`, `auth` logs in, `transaction` sends. The SMTP client of
 //! the library that composes emails is not used: it rejects replies without text and old forms of AUTH, does not support
 //! SIZE, tries addresses one after the other, and limits only the time to connect.
 //!
