@@ -35,6 +35,7 @@ mod purity;
 mod quiet_hours;
 mod rate_limit;
 mod readings_to_events;
+mod reliability_page;
 mod reload;
 mod reports;
 mod secrets;
