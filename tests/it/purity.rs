@@ -65,17 +65,9 @@ const LAYERS: &[&[&str]] = &[
 
 /// Imports that are still to be removed: (file, imported file).
 const EXCEPTIONS: &[(&str, &str)] = &[
-    ("backtest/mod.rs", "polling/schedule/mod.rs"),
-    ("certcentral/rate_limiter.rs", "polling/pacing.rs"),
-    ("config/accounts.rs", "polling/pacing.rs"),
-    ("config/accounts.rs", "polling/schedule/mod.rs"),
-    ("config/load.rs", "polling/schedule/mod.rs"),
     ("config/model.rs", "notify/message/template.rs"),
-    ("config/mod.rs", "polling/schedule/mod.rs"),
-    ("config/silences.rs", "polling/schedule/mod.rs"),
     ("config/templates.rs", "notify/message/template.rs"),
     ("config/values.rs", "notify/channels/email/address.rs"),
-    ("config/values.rs", "polling/schedule/mod.rs"),
 ];
 
 /// Imports of the sandbox by the service that are still to be removed.
