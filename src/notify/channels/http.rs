@@ -14,7 +14,7 @@ use crate::notify::{MAX_RETRY_AFTER, SendError};
 use crate::util::http_client;
 use crate::util::secret::{Redactor, Secret};
 
-/// As much of a reason as is told.
+/// Maximum length of a reason, in characters.
 const MAX_REASON_CHARS: usize = 200;
 
 /// Properties of a service.
