@@ -86,21 +86,10 @@ fn kind_since_notified(notified_level: Option<Severity>, level: Severity) -> Tra
 mod tests {
     use super::*;
     use crate::domain::alert::LevelState;
+    use crate::domain::silence::tests::silence;
 
     fn at(seconds: i64) -> Time {
         Time::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
-    }
-
-    fn silence(level: Severity) -> Silence {
-        Silence {
-            account: "acme".into(),
-            division: None,
-            rule: None,
-            until: at(100),
-            reason: Some("PO 4711".to_owned()),
-            level,
-            created_at: Some(at(0)),
-        }
     }
 
     fn fires(level: Option<Severity>) -> Alert {

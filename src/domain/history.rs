@@ -87,21 +87,7 @@ mod tests {
     use super::*;
     use crate::domain::balance::Persistence;
     use crate::domain::ledger::LedgerEntry;
-    use chrono::TimeZone as _;
-    use rust_decimal::Decimal;
-
-    fn entry(id: &str, day: u32, change: i64) -> LedgerEntry {
-        LedgerEntry {
-            id: id.into(),
-            at: chrono::Utc.with_ymd_and_hms(2026, 11, day, 12, 0, 0).unwrap(),
-            change: Decimal::from(change),
-            kind: "Charge".into(),
-            balance_after: None,
-            currency: None,
-            order: None,
-            expires: None,
-        }
-    }
+    use crate::domain::ledger::tests::entry;
 
     #[test]
     fn histories_of_one_fund_are_merged_and_keep_each_others_gaps() {

@@ -75,11 +75,11 @@ impl PartialEq for Ledger {
 impl Eq for Ledger {}
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use chrono::TimeZone as _;
 
-    fn entry(id: &str, day: u32, change: i64) -> LedgerEntry {
+    pub(in crate::domain) fn entry(id: &str, day: u32, change: i64) -> LedgerEntry {
         LedgerEntry {
             id: id.into(),
             at: chrono::Utc.with_ymd_and_hms(2026, 11, day, 12, 0, 0).unwrap(),

@@ -81,7 +81,7 @@ impl Silence {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     fn at(seconds: i64) -> Time {
@@ -92,7 +92,7 @@ mod tests {
         AlertKey { account: account.into(), division, rule: rule.into() }
     }
 
-    fn silence(level: Severity) -> Silence {
+    pub(crate) fn silence(level: Severity) -> Silence {
         Silence {
             account: "acme".into(),
             division: None,

@@ -1,5 +1,7 @@
 //! History that a forecast needs.
 
+use crate::util::text::counted;
+
 /// Days of history that a forecast needs.
 pub const MIN_HISTORY_DAYS: u32 = 28;
 /// Number of purchases that a forecast needs.
@@ -9,7 +11,7 @@ pub const MIN_PURCHASES: u32 = 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ForecastUnavailable {
     /// The ledger does not reach back far enough.
-    #[error("the ledger reaches back {days} {}; a forecast needs {MIN_HISTORY_DAYS}", if *days == 1 { "day" } else { "days" })]
+    #[error("the ledger reaches back {}; a forecast needs {MIN_HISTORY_DAYS}", counted(*days, "day"))]
     LedgerTooShort {
         /// Whole days since the first ledger line.
         days: u32,
